@@ -1,0 +1,1 @@
+"""Compute kernels of a Distributed-Llama node, as plugins."""

@@ -1,0 +1,114 @@
+"""What a kernel is: made once for one op of one node, given its weight, then called for every batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from dllama_proto.enums import OpCode, OpQuantType
+
+from dllama_ops.params import OpParams
+from dllama_ops.tensor import Tensor, WeightSpec
+
+__all__ = [
+    "BaseKernel",
+    "BoundOp",
+    "CompiledSegment",
+    "Kernel",
+    "KernelFactory",
+    "KernelKey",
+    "OpContext",
+    "WeightData",
+]
+
+#: Bytes of a weight, as they came from the network or a memory-mapped file (a memoryview of format B).
+WeightData = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class KernelKey:
+    """What a kernel is chosen by."""
+
+    code: OpCode
+    quant: OpQuantType
+
+    def __str__(self) -> str:
+        return f"{self.code.name} {self.quant.name}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpContext:
+    """Everything about one op of one node. Already verified: shapes fit the op, indexes are in range.
+
+    ``name`` and ``index`` (the layer) are the op's on the wire; ``weight`` is None for ops without one.
+    """
+
+    key: KernelKey
+    name: str
+    index: int
+    n_batches: int
+    n_threads: int
+    input: Tensor
+    output: Tensor
+    weight: WeightSpec | None
+    params: OpParams
+
+
+class Kernel(Protocol):
+    """One op, ready to run.
+
+    The worker calls ``load_weight`` (or fills ``weight_view``) for every piece, in any order, then
+    ``finish_weight`` once, then ``forward`` for every batch, always from one thread at a time.
+    """
+
+    def weight_view(self, offset: int, n_bytes: int) -> memoryview | None:
+        """Return writable memory for a piece, to be filled from the network in place, or None.
+
+        Whoever gets None receives the piece elsewhere and calls ``load_weight``.
+        """
+
+    def load_weight(self, offset: int, data: WeightData) -> None:
+        """Take a piece of the weight: its bytes as on the wire, from byte ``offset`` on."""
+
+    def finish_weight(self) -> None:
+        """Every byte has arrived; called once, also for ops without a weight."""
+
+    def forward(self, batch_size: int) -> None:
+        """Compute the first ``batch_size`` rows of each z; leave the other rows alone."""
+
+
+class BaseKernel:
+    """Defaults for a kernel without a weight: only ``forward`` is left to write."""
+
+    def __init__(self, context: OpContext) -> None:
+        self.context = context
+
+    def weight_view(self, offset: int, n_bytes: int) -> memoryview | None:
+        """Have no memory to offer."""
+        return None
+
+    def load_weight(self, offset: int, data: WeightData) -> None:
+        """Refuse: this op has no weight."""
+        raise TypeError(f"{self.context.key} {self.context.name!r} takes no weight")
+
+    def finish_weight(self) -> None:
+        """Have nothing to do."""
+
+
+KernelFactory = Callable[[OpContext], Kernel]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoundOp:
+    """An op with the kernel that was chosen for it."""
+
+    context: OpContext
+    kernel: Kernel
+
+
+class CompiledSegment(Protocol):
+    """A whole segment that runs in one call."""
+
+    def forward(self, batch_size: int) -> None:
+        """Run every op of the segment, in order, on the first ``batch_size`` rows."""

@@ -1,0 +1,1 @@
+"""A Distributed-Llama node: protocol and kernels composed into a runtime."""
