@@ -7,9 +7,8 @@ from typing import Protocol
 
 import pluggy
 
-from dllama_proto.enums import OpCode, OpQuantType
-
 from dllama_ops.kernel import BoundOp, CompiledSegment, KernelFactory
+from dllama_proto.enums import OpCode, OpQuantType
 
 __all__ = [
     "PROJECT_NAME",

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from dllama_proto.enums import OpCode, OpQuantType
-
 from dllama_ops.params import OpParams
 from dllama_ops.tensor import Tensor, WeightSpec
+from dllama_proto.enums import OpCode, OpQuantType
 
 __all__ = [
     "BaseKernel",

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dllama_proto.enums import RopeType
-
 from dllama_ops.tensor import Tensor
+from dllama_proto.enums import RopeType
 
 __all__ = [
     "InvRmsParams",
