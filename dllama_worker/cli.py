@@ -1,0 +1,90 @@
+"""The worker's command line: arguments become :class:`WorkerOptions`; nothing is decided here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS, set_up_logging
+from dllama_worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
+
+__all__ = ["limit_library_threads", "main", "make_parser"]
+
+_DESCRIPTION = "A worker node of a Distributed-Llama cluster. Waits for a root, computes its slice of the model."
+_EPILOG = """\
+examples:
+  dllama-worker                                    listen on loopback, for a root on this machine
+  dllama-worker --host 0.0.0.0 --nthreads 4        listen on every interface; there is no authentication
+  dllama-worker --model llama.m                    check the weights against a local file, or use it instead
+
+exit codes: 0 ended as asked, 2 wrong arguments or files, 3 another node's fault (with --once),
+4 this machine's (port taken, out of memory), 1 a bug
+"""
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"expected 0 to 65535, got {value}")
+    return value
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser; the documentation's help text comes from it too."""
+    parser = argparse.ArgumentParser(
+        prog="dllama-worker",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--host", default=DEFAULT_HOST, help="address to listen on (default: %(default)s)")
+    add("--port", type=_port, default=DEFAULT_PORT, help="port to listen on, 0 for any (default: %(default)s)")
+    add("--nthreads", type=_positive, default=1, metavar="N", help="threads to compute with (default: 1)")
+    add("--model", type=Path, metavar="PATH", help="local .m file: checks the root's weights, or replaces them")
+    add("--once", action="store_true", help="serve one session, then exit")
+    add("--kernels", default="", metavar="PLUGIN[:VARIANT],…", help="kernels to prefer (see dllama-ops list)")
+    add("--log-level", choices=LOG_LEVELS, default="info", help="least level to log (default: info)")
+    add("--log-format", choices=LOG_FORMATS, default="text", help="how to log (default: text)")
+    add("--net-turbo", choices=("0", "1"), default="1", help="accepted for the C++ worker's sake; no effect")
+    return parser
+
+
+def limit_library_threads(n_threads: int) -> None:
+    """Bound the threads of NumPy's matrix library; it reads this once, when it is loaded."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+        os.environ.setdefault(name, str(n_threads))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    arguments = make_parser().parse_args(argv)
+    options = WorkerOptions(
+        host=arguments.host,
+        port=arguments.port,
+        n_threads=arguments.nthreads,
+        model=arguments.model,
+        kernels=arguments.kernels,
+    )
+    set_up_logging(arguments.log_level, arguments.log_format)
+    limit_library_threads(options.n_threads)
+    # Only now: NumPy is heavy, and --help should answer at once.
+    from dllama_worker.report import Report
+    from dllama_worker.worker import run_worker
+
+    report = Report.for_terminal() if arguments.log_format == "text" else Report()
+    return run_worker(options, report, once=arguments.once)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""How fast a node is: rows evaluated, where the time went, bytes on the wire."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dllama_worker.report import Report, format_bytes
+from dllama_worker.transport import Link
+
+__all__ = ["Meter"]
+
+
+@dataclass(slots=True)
+class _Counts:
+    rows: int = 0
+    forwards: int = 0
+    op_seconds: float = 0.0
+    sync_seconds: float = 0.0
+
+
+class Meter:
+    """Adds up forwards until somebody wants to know; a request is told when it is over, not token by token."""
+
+    def __init__(self, links: Iterable[Link]) -> None:
+        self._links = tuple(links)
+        self._counts = _Counts()
+        self._sent, self._received = self._bytes()
+        self._started = time.perf_counter()
+
+    def _bytes(self) -> tuple[int, int]:
+        return (
+            sum(link.sent_bytes for link in self._links),
+            sum(link.received_bytes for link in self._links),
+        )
+
+    def start(self) -> None:
+        """A forward begins: the first one since the last report starts the clock."""
+        if not self._counts.forwards:
+            self._started = time.perf_counter()
+
+    def add(self, rows: int, op_seconds: float, sync_seconds: float) -> None:
+        """Count one forward."""
+        self._counts.rows += rows
+        self._counts.forwards += 1
+        self._counts.op_seconds += op_seconds
+        self._counts.sync_seconds += sync_seconds
+        self._ended = time.perf_counter()
+
+    def report(self, report: Report) -> None:
+        """Tell what was counted since the last time, if anything, and start over."""
+        counts = self._counts
+        if not counts.forwards:
+            return
+        seconds = max(self._ended - self._started, 1e-9)
+        sent, received = self._bytes()
+        new_sent, new_received = sent - self._sent, received - self._received
+        report.info(
+            "evaluated",
+            f"{counts.rows} tokens in {counts.forwards} steps, {counts.rows / seconds:.1f} tokens/s; "
+            f"ops {counts.op_seconds:.2f} s, sync {counts.sync_seconds:.2f} s; "
+            f"sent {format_bytes(new_sent)}, received {format_bytes(new_received)}",
+            tokens=counts.rows,
+            steps=counts.forwards,
+            tokens_per_second=round(counts.rows / seconds, 3),
+            op_seconds=round(counts.op_seconds, 6),
+            sync_seconds=round(counts.sync_seconds, 6),
+            sent_bytes=new_sent,
+            received_bytes=new_received,
+        )
+        self._counts = _Counts()
+        self._sent, self._received = sent, received

@@ -1,0 +1,121 @@
+"""What a person sees of a node: one line for what happens, a table for the model, a bar while weights load.
+
+On a terminal tables and bars are drawn with rich; elsewhere the same facts are plain log lines. As a
+library the project only logs, under the logger ``dllama_worker``.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from dllama_worker.logs import LOGGER_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+__all__ = ["Report", "format_bytes"]
+
+#: Seconds between lines of progress where there is no terminal.
+_LINE_INTERVAL = 5.0
+
+
+def format_bytes(n: float) -> str:
+    """Return bytes as people say them: ``1.5 GB`` (decimal units)."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(n) < 1000:
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"
+
+
+class Report:
+    """Where a node tells what it does."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._log = logging.getLogger(LOGGER_NAME)
+        self._console = console
+
+    @classmethod
+    def for_terminal(cls) -> Report:
+        """Draw on standard error where it is a terminal, else only log."""
+        if not sys.stderr.isatty():
+            return cls()
+        from rich.console import Console  # heavy, and wanted by people only
+
+        return cls(Console(stderr=True))
+
+    def info(self, event: str, message: str, **fields: Any) -> None:
+        """Say what happened, in one line."""
+        self._log.info(message, extra={"event": event, "fields": fields})
+
+    def warning(self, event: str, message: str, **fields: Any) -> None:
+        """Say what is not as it should be."""
+        self._log.warning(message, extra={"event": event, "fields": fields})
+
+    def error(self, event: str, message: str, *, traceback: bool = False, **fields: Any) -> None:
+        """Say what failed; ``traceback`` adds where, which only a bug of ours needs."""
+        self._log.error(message, exc_info=traceback, extra={"event": event, "fields": fields})
+
+    def table(self, event: str, title: str, rows: Mapping[str, str]) -> None:
+        """Show named facts."""
+        if self._console is None:
+            facts = ", ".join(f"{name}: {value}" for name, value in rows.items())
+            self.info(event, f"{title}: {facts}", **{name.replace(" ", "_"): v for name, v in rows.items()})
+            return
+        from rich.table import Table
+
+        table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 2))
+        for name, value in rows.items():
+            table.add_row(name, value, style=None)
+        self._console.print(table)
+
+    @contextmanager
+    def progress(self, event: str, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show how many of ``total`` bytes are done; yields what to call with each number of new bytes."""
+        if self._console is None:
+            yield _Lines(self, event, title, total).advance
+            return
+        from rich import progress
+
+        columns = (
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.DownloadColumn(),
+            progress.TransferSpeedColumn(),
+            progress.TimeRemainingColumn(),
+        )
+        with progress.Progress(*columns, console=self._console, transient=True) as bar:
+            task = bar.add_task(title, total=total)
+            yield lambda n: bar.advance(task, n)
+
+
+class _Lines:
+    """Progress as a log line now and then."""
+
+    def __init__(self, report: Report, event: str, title: str, total: int) -> None:
+        self._report, self._event, self._title, self._total = report, event, title, total
+        self._done = 0
+        self._started = self._told = time.monotonic()
+
+    def advance(self, n: int) -> None:
+        self._done += n
+        now = time.monotonic()
+        if now - self._told < _LINE_INTERVAL:
+            return
+        self._told = now
+        rate = self._done / (now - self._started)
+        left = max(0, self._total - self._done) / rate if rate else float("inf")
+        self._report.info(
+            self._event,
+            f"{self._title}: {format_bytes(self._done)} of {format_bytes(self._total)}, "
+            f"{format_bytes(rate)}/s, {left:.0f} s left",
+            bytes=self._done,
+            total=self._total,
+        )
