@@ -1,0 +1,1 @@
+"""What several test modules share: recorded sessions, generated configurations, ways to feed bytes."""
