@@ -1,0 +1,80 @@
+"""What can go wrong with kernels, by who is to blame.
+
+:class:`KernelDataError` and :class:`WeightPieceError` are the peer's (numbers that came off the wire),
+:class:`KernelChoiceError` is the person's who typed ``--kernels``, :class:`KernelNotFound` and
+:class:`KernelClash` are the installation's. A broken third-party plugin is no exception but a
+:class:`PluginFault` on record: whatever other plugins cover still runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = [
+    "KernelChoiceError",
+    "KernelClash",
+    "KernelDataError",
+    "KernelNotFound",
+    "OpsError",
+    "PluginFault",
+    "WeightPieceError",
+]
+
+
+class OpsError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class KernelDataError(OpsError, ValueError):
+    """A number that an op uses as an index (position, token, expert) is out of range.
+
+    Such numbers come off the wire with every batch, so the peer is to blame. Raised by ``forward`` before
+    anything is written.
+    """
+
+    def __init__(self, op: str, what: str, value: float, bound: int) -> None:
+        """Take the op's key and name, what the number is, the number, and the first value out of range."""
+        super().__init__(f"{op}: expected {what} in 0..{bound - 1}, got {value:g}")
+        self.op = op
+        self.what = what
+        self.value = value
+        self.bound = bound
+
+
+class WeightPieceError(OpsError, ValueError):
+    """A piece of a weight lies outside the weight, or came too late."""
+
+
+class KernelNotFound(OpsError, LookupError):  # noqa: N818
+    """No plugin has a kernel for a key."""
+
+
+class KernelClash(OpsError):  # noqa: N818
+    """Two plugins offer a kernel for the same key with the same priority, and nothing decides."""
+
+
+class KernelChoiceError(OpsError, ValueError):
+    """A preference of kernels names something that does not exist, or cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginFault:
+    """A plugin that was left out, or that failed once: who, while doing what, and why."""
+
+    plugin: str
+    stage: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"plugin {self.plugin!r} failed to {self.stage}: {self.reason}"
+
+    @classmethod
+    def of(cls, plugin: str, stage: str, error: BaseException) -> PluginFault:
+        """Describe an exception by its type and message."""
+        return cls(plugin, stage, f"{type(error).__name__}: {error}")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Join names for a message, or say that there are none."""
+    return ", ".join(names) or "none"

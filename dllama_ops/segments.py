@@ -1,0 +1,74 @@
+"""Who runs a segment: a plugin that takes it whole, or its kernels one after another.
+
+Plugins are asked in the order in which their kernels are preferred (the order of ``--kernels``; without it,
+by the highest priority that each has registered, then by name), and the first that takes the segment runs
+it. With ``--kernels`` only the plugins that it names are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dllama_ops.errors import PluginFault
+from dllama_ops.kernel import BoundOp, CompiledSegment
+
+__all__ = ["CompileHook", "SegmentChoice", "SegmentCompiler", "SequentialSegment", "compile_segment"]
+
+#: Calls one plugin's ``dllama_compile_segment``; pluggy gives back a list of the results that are not None.
+CompileHook = Callable[..., list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentCompiler:
+    """A plugin that may take whole segments."""
+
+    plugin: str
+    hook: CompileHook
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentChoice:
+    """What runs a segment. ``plugin`` is None where its kernels run one by one."""
+
+    segment: CompiledSegment
+    plugin: str | None
+    reason: str
+    faults: tuple[PluginFault, ...] = ()
+
+
+class SequentialSegment:
+    """Runs the kernels of a segment one after another."""
+
+    def __init__(self, ops: Iterable[BoundOp]) -> None:
+        self._forwards = tuple(op.kernel.forward for op in ops)
+
+    def forward(self, batch_size: int) -> None:
+        """Run every op on the first ``batch_size`` rows. Raises what the kernels raise."""
+        for forward in self._forwards:
+            forward(batch_size)
+
+
+def compile_segment(
+    compilers: Iterable[SegmentCompiler], ops: Sequence[BoundOp], n_threads: int
+) -> SegmentChoice:
+    """Offer a segment to ``compilers`` (those of a KernelTable) in turn; the first to take it runs it.
+
+    A plugin that raises, or returns what cannot run, is a fault of the result; then the next one is asked.
+    """
+    faults: list[PluginFault] = []
+    for compiler in compilers:
+        try:
+            results = compiler.hook(ops=ops, n_threads=n_threads)
+        except (Exception, SystemExit) as error:
+            faults.append(PluginFault.of(compiler.plugin, "compile a segment", error))
+            continue
+        if not results:
+            continue
+        if callable(getattr(results[0], "forward", None)):
+            return SegmentChoice(results[0], compiler.plugin, "takes the whole segment", tuple(faults))
+        reason = f"expected an object with forward(batch_size), got {results[0]!r}"
+        faults.append(PluginFault(compiler.plugin, "compile a segment", reason))
+    reason = "no plugin takes it whole"
+    return SegmentChoice(SequentialSegment(ops), None, reason, tuple(faults))

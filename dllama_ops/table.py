@@ -1,0 +1,283 @@
+"""Which kernel computes what: every plugin is asked once, then the choice stands.
+
+For each key the highest priority wins; two plugins with the same one are a clash that a person has to
+decide. A preference (``--kernels``, :func:`parse_preference`) decides first: only the plugins that it names
+take part, in its order, with the NumPy reference as the last resort. A plugin that raises, or that offers
+something that is no kernel, contributes nothing and is on record in :attr:`KernelTable.faults`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from dllama_ops.errors import (
+    KernelChoiceError,
+    KernelClash,
+    KernelNotFound,
+    PluginFault,
+    listed,
+)
+from dllama_ops.hookspecs import RegisterKernel
+from dllama_ops.kernel import KernelFactory, KernelKey
+from dllama_ops.plugins import OpsPluginManager
+from dllama_ops.segments import CompileHook, SegmentCompiler
+from dllama_proto.enums import OpCode, OpQuantType
+
+__all__ = [
+    "LAST_RESORT",
+    "KernelChoice",
+    "KernelEntry",
+    "KernelTable",
+    "Preference",
+    "build_kernel_table",
+    "parse_preference",
+]
+
+#: The plugin that may always step in: the NumPy reference.
+LAST_RESORT = "numpy"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelEntry:
+    """A kernel that a plugin offers."""
+
+    key: KernelKey
+    plugin: str
+    variant: str
+    priority: int
+    factory: KernelFactory
+
+    @property
+    def source(self) -> str:
+        """The plugin, with the variant where it has one: what ``--kernels`` takes."""
+        return f"{self.plugin}:{self.variant}" if self.variant else self.plugin
+
+    @property
+    def kernel(self) -> str:
+        """Name of the kernel's class or function."""
+        return getattr(self.factory, "__name__", None) or type(self.factory).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class KernelChoice:
+    """The kernel for a key, and why it is this one."""
+
+    entry: KernelEntry
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """A plugin that somebody asked for; with ``variant``, only its kernels of that variant."""
+
+    plugin: str
+    variant: str | None = None
+
+    def __str__(self) -> str:
+        return self.plugin if self.variant is None else f"{self.plugin}:{self.variant}"
+
+    def admits(self, entry: KernelEntry) -> bool:
+        """Tell whether this asks for the entry."""
+        return entry.plugin == self.plugin and self.variant in (None, entry.variant)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KernelTable:
+    """The kernels of a process, resolved once.
+
+    ``choices`` has the kernel for each key; ``entries`` all that were offered, chosen or not; ``plugins``
+    those that were asked; ``faults`` what went wrong with any; ``compilers`` those that may take whole
+    segments, the preferred one first (see :mod:`dllama_ops.segments`).
+    """
+
+    choices: Mapping[KernelKey, KernelChoice]
+    entries: tuple[KernelEntry, ...]
+    plugins: tuple[str, ...]
+    preferences: tuple[Preference, ...]
+    compilers: tuple[SegmentCompiler, ...]
+    faults: tuple[PluginFault, ...]
+
+    def get(self, key: KernelKey) -> KernelEntry:
+        """Return the kernel for a key. Raises KernelNotFound, saying where was looked."""
+        try:
+            return self.choices[key].entry
+        except KeyError:
+            raise KernelNotFound(self._missing(key)) from None
+
+    def _missing(self, key: KernelKey) -> str:
+        text = f"expected a kernel for {key}, found none in the plugins {listed(self.plugins)}"
+        if self.preferences:
+            text += f" with the preference {listed(map(str, self.preferences))}"
+            others = sorted({entry.source for entry in self.entries if entry.key == key})
+            if others:
+                text += f"; without it there is {listed(others)}"
+        if self.faults:
+            text += "; broken: " + "; ".join(map(str, self.faults))
+        return text
+
+
+def parse_preference(text: str) -> tuple[Preference, ...]:
+    """Read ``PLUGIN[:VARIANT],…``; an empty text prefers nothing. Raises KernelChoiceError."""
+    preferences = []
+    for part in text.split(",") if text.strip() else ():
+        plugin, colon, variant = part.strip().partition(":")
+        if not plugin or (colon and not variant):
+            raise KernelChoiceError(f"expected PLUGIN[:VARIANT],… as the kernels to prefer, got {text!r}")
+        preferences.append(Preference(plugin, variant or None))
+    return tuple(preferences)
+
+
+def build_kernel_table(manager: OpsPluginManager, prefer: str = "") -> KernelTable:
+    """Ask every plugin for its kernels and choose one for each key.
+
+    ``prefer`` is what :func:`parse_preference` reads. Raises KernelClash where two plugins offer the same
+    key with the same highest priority, KernelChoiceError where ``prefer`` names what does not exist.
+    """
+    preferences = parse_preference(prefer)
+    entries: list[KernelEntry] = []
+    faults = list(manager.faults)
+    for plugin, call in manager.implementers("dllama_register_kernels"):
+        offers = _Offers(plugin)
+        try:
+            call(register=offers.register)
+            offers.close()
+        except (Exception, SystemExit) as error:
+            faults.append(PluginFault.of(plugin, "register its kernels", error))
+        else:
+            entries += offers.entries
+    compile_hooks = manager.implementers("dllama_compile_segment")
+    plugins = tuple(sorted(name for name, _ in manager.list_name_plugin()))
+    _check_preferences(preferences, plugins, entries, faults)
+    choices = {
+        key: _choose([entry for entry in entries if entry.key == key], preferences)
+        for key in sorted({entry.key for entry in entries})
+    }
+    return KernelTable(
+        choices=MappingProxyType({key: choice for key, choice in choices.items() if choice is not None}),
+        entries=tuple(entries),
+        plugins=plugins,
+        preferences=preferences,
+        compilers=_order_compilers(compile_hooks, preferences, entries),
+        faults=tuple(faults),
+    )
+
+
+class _Offers:
+    """What one plugin registers, checked as it comes in."""
+
+    def __init__(self, plugin: str) -> None:
+        self._plugin = plugin
+        self._error: Exception | None = None
+        self._closed = False
+        self.entries: list[KernelEntry] = []
+        self.register: RegisterKernel = self._register
+
+    def _register(
+        self,
+        code: OpCode,
+        quant: OpQuantType,
+        factory: KernelFactory,
+        *,
+        priority: int = 0,
+        variant: str = "",
+    ) -> None:
+        try:
+            self._check_offer(code, quant, factory, priority, variant)
+        except (TypeError, ValueError) as error:
+            self._error = error  # a plugin that swallows the error is broken all the same
+            raise
+        self.entries.append(KernelEntry(KernelKey(code, quant), self._plugin, variant, priority, factory))
+
+    def _check_offer(self, code: Any, quant: Any, factory: Any, priority: Any, variant: Any) -> None:
+        if self._closed:
+            raise ValueError("expected kernels to be registered within the hook, got one after it returned")
+        if not isinstance(code, OpCode) or not isinstance(quant, OpQuantType):
+            raise TypeError(f"expected an OpCode and an OpQuantType, got {code!r} and {quant!r}")
+        key = KernelKey(code, quant)
+        if not callable(factory):
+            raise TypeError(f"expected a callable that makes the kernel of {key}, got {factory!r}")
+        if not isinstance(priority, int):
+            raise TypeError(f"expected a whole number as the priority of {key}, got {priority!r}")
+        if not isinstance(variant, str) or set(variant) & set(":, "):
+            raise TypeError(
+                f"expected a name without commas, colons and spaces as a variant of {key}, got {variant!r}"
+            )
+        if any(entry.key == key and entry.variant == variant for entry in self.entries):
+            raise ValueError(f"{key} is registered twice with the variant {variant!r}")
+
+    def close(self) -> None:
+        """End the plugin's turn; raise what it swallowed."""
+        self._closed = True
+        if self._error is not None:
+            raise self._error
+
+
+def _check_preferences(
+    preferences: Iterable[Preference],
+    plugins: Iterable[str],
+    entries: Iterable[KernelEntry],
+    faults: Iterable[PluginFault],
+) -> None:
+    sources = {entry.source for entry in entries}
+    known = {Preference(plugin) for plugin in plugins} | {
+        Preference(entry.plugin, entry.variant) for entry in entries if entry.variant
+    }
+    for wanted in preferences:
+        if wanted in known:
+            continue
+        text = f"expected kernels of one of {listed(sorted(sources | set(plugins)))}, got {str(wanted)!r}"
+        broken = [str(fault) for fault in faults if fault.plugin == wanted.plugin]
+        raise KernelChoiceError("; ".join([text, *broken]))
+
+
+def _choose(offers: list[KernelEntry], preferences: tuple[Preference, ...]) -> KernelChoice | None:
+    """Choose among the offers for one key; None where the preference excludes them all."""
+    for wanted in preferences:
+        admitted = [entry for entry in offers if wanted.admits(entry)]
+        if admitted:
+            return KernelChoice(_highest(admitted), f"asked for with {wanted}")
+    if preferences:
+        last = [entry for entry in offers if entry.plugin == LAST_RESORT]
+        return KernelChoice(_highest(last), "last resort: nothing asked for has it") if last else None
+    best = _highest(offers)
+    beaten = [entry for entry in offers if entry is not best]
+    if not beaten:
+        return KernelChoice(best, "the only one")
+    others = ", ".join(f"{entry.source} {entry.priority}" for entry in beaten)
+    return KernelChoice(best, f"highest priority: {best.priority} before {others}")
+
+
+def _highest(offers: list[KernelEntry]) -> KernelEntry:
+    """Return the offer of highest priority; among one plugin's equals, the first that it registered."""
+    best = max(offers, key=lambda entry: entry.priority)
+    for entry in offers:
+        if entry.priority == best.priority and entry.plugin != best.plugin:
+            raise KernelClash(
+                f"plugins {best.plugin!r} and {entry.plugin!r} both offer a kernel for {best.key} with "
+                f"priority {best.priority}: choose with --kernels {best.plugin} or "
+                f"--kernels {entry.plugin}, or uninstall one"
+            )
+    return best
+
+
+def _order_compilers(
+    hooks: Iterable[tuple[str, CompileHook]],
+    preferences: tuple[Preference, ...],
+    entries: Iterable[KernelEntry],
+) -> tuple[SegmentCompiler, ...]:
+    """Order the plugins that compile segments as their kernels are: by preference, else by priority."""
+    allowed = [preference.plugin for preference in preferences]
+    priority: dict[str, int] = {}
+    for entry in entries:
+        priority[entry.plugin] = max(entry.priority, priority.get(entry.plugin, entry.priority))
+
+    def rank(compiler: SegmentCompiler) -> tuple[int, str]:
+        if preferences:
+            return allowed.index(compiler.plugin), compiler.plugin
+        return -priority.get(compiler.plugin, 0), compiler.plugin
+
+    compilers = [SegmentCompiler(plugin, hook) for plugin, hook in hooks]
+    return tuple(sorted((c for c in compilers if not preferences or c.plugin in allowed), key=rank))
