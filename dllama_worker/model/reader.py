@@ -1,0 +1,75 @@
+"""Opens a .m file through a memory map: tensors are views of it, so nothing is read before it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from dllama_proto.errors import ProtocolError
+from dllama_proto.floats import storage_dtype
+from dllama_proto.model_file import (
+    MODEL_PREFIX_SIZE,
+    TensorEntry,
+    check_file_size,
+    decode_model_header,
+    model_header_size,
+    tensor_entries,
+)
+from dllama_proto.model_header import ModelHeader
+from dllama_worker.errors import UsageError
+
+__all__ = ["ModelFile", "open_model"]
+
+_Key = tuple[str, int, int | None]
+
+
+class ModelFile:
+    """An open model: its ``header``, its ``tensors`` by (name, layer, expert), and their numbers.
+
+    The map lasts as long as this object or any view of it does. Made by :func:`open_model`.
+    """
+
+    def __init__(self, path: Path, header: ModelHeader, data: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+        self.path = path
+        self.header = header
+        self.tensors: Mapping[_Key, TensorEntry] = MappingProxyType(
+            {(entry.name, entry.layer, entry.expert): entry for entry in tensor_entries(header)}
+        )
+        self._data = data
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the file."""
+        return self._data.nbytes
+
+    def units(self, entry: TensorEntry) -> np.ndarray[Any, np.dtype[Any]]:
+        """View a tensor as (d, n) numbers, or (d, n / 32) blocks where it is stored in blocks.
+
+        Read-only, and not aligned where what precedes the tensor in the file has an odd length.
+        """
+        stored = self._data[entry.offset : entry.offset + entry.n_bytes]
+        return stored.view(storage_dtype(entry.float_type)).reshape(entry.d, -1)
+
+
+def open_model(path: Path, max_seq_len: int = 0) -> ModelFile:
+    """Open a model file, its context cut to ``max_seq_len`` where that is given.
+
+    Raises UsageError naming the file and what is wrong with it: that it cannot be read, the field of the
+    header, or the tensor at which it ends too early.
+    """
+    try:
+        with path.open("rb") as file:
+            prefix = file.read(MODEL_PREFIX_SIZE)
+            header = decode_model_header(prefix + file.read(model_header_size(prefix) - MODEL_PREFIX_SIZE))
+        check_file_size(header, path.stat().st_size)
+        data = np.memmap(path, dtype=np.uint8, mode="r")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read as a model: {error.strerror or error}") from error
+    except ProtocolError as error:
+        raise UsageError(f"{path}: {error}") from error
+    # A plain array on the same memory: views of a memmap carry its machinery with them.
+    return ModelFile(path, header.with_max_seq_len(max_seq_len), np.asarray(data))
