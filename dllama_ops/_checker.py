@@ -10,7 +10,7 @@ import numpy as np
 
 from dllama_ops.kernel import OpContext
 from dllama_ops.tensor import Tensor, WeightSpec
-from dllama_proto.enums import FloatType
+from dllama_proto.enums import FloatType, OpCode
 from dllama_proto.floats import is_whole_blocks, storage_dtype
 
 __all__ = ["Checker", "shape_of", "spec_of"]
@@ -88,9 +88,10 @@ class Checker:
         weight = self.weight
         computed = weight.float_type in _COMPUTED
         sized = computed and min(weight.z, weight.y, weight.x) > 0
-        # Embeddings and norms are F32, so only a matmul's rows (of y values) can break a block.
+        # Only a matmul's weight is transposed: its rows are the y values that make one output.
+        row = weight.y if self.context.key.code is OpCode.MATMUL else weight.x
         return self.expect(sized, "weight", "F32, Q40 or Q80 values", spec_of(weight)) and self.expect(
-            is_whole_blocks(weight.float_type, weight.y), "weight", "rows of whole blocks", spec_of(weight)
+            is_whole_blocks(weight.float_type, row), "weight", "rows of whole blocks", spec_of(weight)
         )
 
     def rows(self, what: str, tensor: Tensor, *, z: int | None = None, x: int | None = None) -> bool:

@@ -64,17 +64,25 @@ class Kernel(Protocol):
     def weight_view(self, offset: int, n_bytes: int) -> memoryview | None:
         """Return writable memory for a piece, to be filled from the network in place, or None.
 
-        Whoever gets None receives the piece elsewhere and calls ``load_weight``.
+        Whoever gets None receives the piece elsewhere and calls ``load_weight``. Raises WeightPieceError
+        where the piece does not lie within the weight.
         """
 
     def load_weight(self, offset: int, data: WeightData) -> None:
-        """Take a piece of the weight: its bytes as on the wire, from byte ``offset`` on."""
+        """Take a piece of the weight: its bytes as on the wire, from byte ``offset`` on.
+
+        Raises WeightPieceError where the piece does not lie within the weight.
+        """
 
     def finish_weight(self) -> None:
         """Every byte has arrived; called once, also for ops without a weight."""
 
     def forward(self, batch_size: int) -> None:
-        """Compute the first ``batch_size`` rows of each z; leave the other rows alone."""
+        """Compute the first ``batch_size`` rows of each z; leave the other rows alone.
+
+        Raises KernelDataError, before anything is written, where a position, token or expert index among
+        the batch's data is out of range.
+        """
 
 
 class BaseKernel:

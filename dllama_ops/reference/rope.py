@@ -1,0 +1,121 @@
+"""Rotary position embedding: ROPE, and the cache of cosines and sines that all layers share."""
+
+from __future__ import annotations
+
+from math import pi
+
+import numpy as np
+import numpy.typing as npt
+
+from dllama_ops.kernel import OpContext
+from dllama_ops.params import RopeParams
+from dllama_ops.reference._kernel import F32Array, ReferenceKernel, params_of
+from dllama_proto.enums import RopeType
+
+__all__ = ["Rope", "fill_cache", "frequencies", "rotate_falcon", "rotate_llama"]
+
+#: Angles computed at a time: keeps the temporary memory at 256 KiB, whatever the cache's size.
+_CHUNK = 1 << 16
+
+
+def frequencies(params: RopeParams) -> F32Array:
+    """Return the angle that each pair of a row turns per position, (width / 2,), in float32 steps as C++.
+
+    LLAMA, LLAMA3_1: θ^-(i mod head_dim)/head_dim for i = kv_dim_start, +2, … q_dim_end (C++
+    ``fullfillRopeLlamaCache``). FALCON: θ^-2j/head_dim for j < head_dim / 2 (``fullfillRopeFalconCache``).
+    """
+    head_dim = np.float32(params.head_dim)
+    if params.type is RopeType.FALCON:
+        exponents = np.float32(2) * (np.arange(params.head_dim // 2, dtype=np.float32) / head_dim)
+        return np.float32(1) / np.float32(params.rope_theta) ** exponents
+    i = np.arange(params.kv_dim_start, params.q_dim_end, 2) % params.head_dim
+    plain = np.float32(1) / np.float32(params.rope_theta) ** (i.astype(np.float32) / head_dim)
+    return plain if params.scaling_factor == 1 else _scale_by_wavelength(plain, params)
+
+
+def _scale_by_wavelength(freqs: F32Array, params: RopeParams) -> F32Array:
+    """Slow down low frequencies: Llama 3.1's stretch of the context (C++ ``scaleFrequencyLlama3``)."""
+    context_len = np.float32(params.orig_max_seq_len)
+    low, high = np.float32(params.low_freq_factor), np.float32(params.high_freq_factor)
+    factor = np.float32(params.scaling_factor)
+    wavelengths = (2 * pi / freqs.astype(np.float64)).astype(np.float32)
+    smooth = (context_len / wavelengths - low) / (high - low)
+    between = (np.float32(1) - smooth) * freqs / factor + smooth * freqs
+    scaled = np.where(wavelengths > context_len / low, freqs / factor, between)
+    return np.where(wavelengths < context_len / high, freqs, scaled)
+
+
+def fill_cache(params: RopeParams) -> None:
+    """Write cos and sin of every position times every frequency into the cache (C++ ``fullfillRopeCache``).
+
+    Every ROPE op of every layer asks for it, mostly with the same parameters. A cache whose second and last
+    row are right was filled with these parameters: position 1 is the frequencies, so it is left as it is.
+    """
+    freqs = frequencies(params)
+    cache: F32Array = params.cache.data[0]
+    probes = np.unique([min(1, params.seq_len - 1), params.seq_len - 1])
+    expected = np.empty((len(probes), cache.shape[1]), np.float32)
+    _write_angles(expected, probes, freqs, params.type)
+    if np.array_equal(cache[probes], expected):
+        return
+    rows = max(1, _CHUNK // len(freqs))
+    for start in range(0, params.seq_len, rows):
+        positions = np.arange(start, min(start + rows, params.seq_len))
+        _write_angles(cache[start : start + rows], positions, freqs, params.type)
+
+
+def _write_angles(
+    rows: F32Array, positions: npt.NDArray[np.intp], freqs: F32Array, rope_type: RopeType
+) -> None:
+    angles = positions.astype(np.float32)[:, None] * freqs
+    half = len(freqs)
+    falcon = rope_type is RopeType.FALCON
+    np.cos(angles, out=rows[:, :half] if falcon else rows[:, 0::2])
+    np.sin(angles, out=rows[:, half:] if falcon else rows[:, 1::2])
+
+
+def rotate_llama(x: F32Array, cache: F32Array) -> None:
+    """Rotate neighbours, in place: x (b, n), cache (b, n) of cos, sin, cos, sin… C++ ``ropeLlama_F32``."""
+    # (x0 + i·x1)·(cos + i·sin) is the rotation: pairs of float32 are complex numbers in memory.
+    pairs = x.view(np.complex64)
+    pairs *= cache.view(np.complex64)
+
+
+def rotate_falcon(x: F32Array, cache: F32Array) -> None:
+    """Rotate pairs half a head apart, in place: x (b, heads, 2, half), cache (b, 2, half) of cos and sin.
+
+    C++ ``ropeFalcon_F32``.
+    """
+    cos, sin = cache[:, None, 0], cache[:, None, 1]
+    first, second = x[:, :, 0], x[:, :, 1]
+    rotated = first * cos - second * sin
+    second[...] = first * sin + second * cos
+    first[...] = rotated
+
+
+class Rope(ReferenceKernel):
+    """ROPE F32_F32_F32."""
+
+    def __init__(self, context: OpContext) -> None:
+        super().__init__(context)
+        self._params = params = params_of(context, RopeParams)
+        with np.errstate(all="ignore"):
+            fill_cache(params)
+        width = params.q_dim0 if params.is_q else params.kv_dim0
+        shift = params.q_shift if params.is_q else 0
+        self._falcon = params.type is RopeType.FALCON
+        cache = params.cache.data[0]
+        self._cache = cache if self._falcon else cache[:, shift : shift + width]
+
+    def compute(self, batch_size: int) -> None:
+        """Rotate the rows by their positions. Raises KernelDataError."""
+        params = self._params
+        positions = self.indexes("positions", params.positions, batch_size, params.seq_len)[:, 0]
+        x = self.context.output.data[0, :batch_size]
+        cache = self._cache[positions]
+        if self._falcon:
+            rotate_falcon(
+                x.reshape(batch_size, -1, 2, params.head_dim // 2), cache.reshape(batch_size, 2, -1)
+            )
+        else:
+            rotate_llama(x, cache)
