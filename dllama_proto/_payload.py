@@ -1,0 +1,85 @@
+"""How far a payload has come: one piece of a weight, or the slices of one forward in one direction.
+
+Payloads are counted, never parsed. A count suffices to name the byte that is missing, so the hot path only
+adds, and the place in the plan is looked up when somebody asks for it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
+
+from dllama_proto.messages import WeightHeader
+from dllama_proto.sync_plan import Transfer
+
+__all__ = ["SlicePayload", "WeightPayload"]
+
+
+class WeightPayload:
+    """The bytes that a weight header announced; ``remaining`` of them are still to come."""
+
+    def __init__(self, header: WeightHeader) -> None:
+        self._header = header
+        self.remaining = header.n_bytes
+
+    @property
+    def piece_remaining(self) -> int:
+        """Bytes that complete what is at hand: a piece of a weight is one piece."""
+        return self.remaining
+
+    @property
+    def offset(self) -> int:
+        """Where in the weight the next byte belongs."""
+        return self._header.offset + self._header.n_bytes - self.remaining
+
+    def advance(self, n: int) -> None:
+        """Count ``n`` more bytes, at most ``remaining``."""
+        self.remaining -= n
+
+    def path(self) -> str:
+        """Name the weight, and the byte of it that comes next."""
+        return f"weight {self._header.name!r} of index {self._header.op_index}, byte {self.offset}"
+
+
+class SlicePayload:
+    """The slices of one forward over one link in one direction: transfer after transfer, row after row.
+
+    ``remaining`` bytes of them are still to come.
+    """
+
+    def __init__(self, transfers: Sequence[Transfer], batch_size: int) -> None:
+        self._transfers = transfers
+        self._ends = list(accumulate(transfer.size * batch_size for transfer in transfers))
+        self._total = self._ends[-1] if self._ends else 0
+        self.remaining = self._total
+
+    def place(self) -> tuple[Transfer, int, int]:
+        """Return the transfer and row of the next byte, and the byte within the slice.
+
+        There must be one: ``remaining`` is not 0.
+        """
+        done = self._total - self.remaining
+        index = bisect_right(self._ends, done)
+        transfer = self._transfers[index]
+        row, byte = divmod(done - (self._ends[index - 1] if index else 0), transfer.size)
+        return transfer, row, byte
+
+    @property
+    def piece_remaining(self) -> int:
+        """Bytes that complete what is at hand: the slice of one row."""
+        if not self.remaining:
+            return 0
+        transfer, _, byte = self.place()
+        return transfer.size - byte
+
+    def advance(self, n: int) -> None:
+        """Count ``n`` more bytes, at most ``remaining``."""
+        self.remaining -= n
+
+    def path(self) -> str:
+        """Name the sync, the sender and the row."""
+        if not self.remaining:
+            return "Slices"
+        transfer, row, _ = self.place()
+        return f"{transfer}, row {row}"
