@@ -1,0 +1,32 @@
+"""The conformance kit: what every kernel must pass, whoever wrote it.
+
+For the kernel of a plugin of your own::
+
+    key = KernelKey(OpCode.SHIFT, OpQuantType.F32_F32_F32)
+    for seed in range(20):
+        assert check_kernel(MyKernel, random_case(key, seed)) == []
+        for case in bad_data_cases(key, seed):
+            assert check_refusal(MyKernel, case) == []
+
+A case is one op with its memory before and after (:class:`OpCase`): recorded from another implementation,
+or made up at random with the NumPy reference's result.
+"""
+
+from dllama_ops.testing.cases import BoundCase, Memory, OpCase, View
+from dllama_ops.testing.checks import check_kernel, check_refusal
+from dllama_ops.testing.random_cases import bad_data_cases, random_case
+from dllama_ops.testing.tolerances import EXACT, Tolerance, tolerance_of
+
+__all__ = [
+    "EXACT",
+    "BoundCase",
+    "Memory",
+    "OpCase",
+    "Tolerance",
+    "View",
+    "bad_data_cases",
+    "check_kernel",
+    "check_refusal",
+    "random_case",
+    "tolerance_of",
+]

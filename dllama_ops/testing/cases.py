@@ -1,0 +1,129 @@
+"""A case: one op of one node, as plain data, that can be bound to fresh memory again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dllama_ops.kernel import KernelKey, OpContext
+from dllama_ops.params import OpParams
+from dllama_ops.tensor import Tensor, WeightSpec
+from dllama_proto.enums import FloatType
+
+__all__ = ["BoundCase", "Memory", "OpCase", "View"]
+
+#: Bytes around every memory that no kernel may change; also keeps memories apart and aligned to 64 bytes.
+_GUARD = 128
+_GUARD_BYTE = 0xA5
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A pipe or buffer: type, shape [z][y][x] and contents."""
+
+    float_type: FloatType
+    z: int
+    y: int
+    x: int
+    contents: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What an op sees of a memory: all of it, some columns (start, stop), or all of it as one raw row."""
+
+    memory: str
+    columns: tuple[int, int] | None = None
+    raw: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpCase:
+    """An op, its memory before, and what is expected of it after.
+
+    ``params`` makes the op's record from the memories as tensors; ``expected`` has the contents of memories
+    after the op, those that stay as they are left out; ``weight_bytes`` are as on the wire.
+    """
+
+    name: str
+    key: KernelKey
+    n_batches: int
+    batch_size: int
+    memories: Mapping[str, Memory]
+    input: View
+    output: View
+    params: Callable[[Mapping[str, Tensor]], OpParams]
+    weight: WeightSpec | None = None
+    weight_bytes: bytes = b""
+    expected: Mapping[str, bytes] = field(default_factory=dict)
+
+    def bind(self, n_threads: int = 1) -> BoundCase:
+        """Lay the case out in fresh memory, filled with the contents before."""
+        arenas = {name: _Arena(memory) for name, memory in self.memories.items()}
+        tensors = {name: arena.tensor for name, arena in arenas.items()}
+        context = OpContext(
+            key=self.key,
+            name=self.name,
+            index=0,
+            n_batches=self.n_batches,
+            n_threads=n_threads,
+            input=_look(tensors, self.input),
+            output=_look(tensors, self.output),
+            weight=self.weight,
+            params=self.params(tensors),
+        )
+        return BoundCase(context, arenas)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoundCase:
+    """A case in memory: the op's context, and what it can reach."""
+
+    context: OpContext
+    arenas: Mapping[str, _Arena]
+
+    def contents(self) -> dict[str, bytes]:
+        """Copy what is in every memory now."""
+        return {name: arena.bytes.tobytes() for name, arena in self.arenas.items()}
+
+    def fill(self, contents: Mapping[str, bytes]) -> None:
+        """Overwrite memories."""
+        for name, data in contents.items():
+            self.arenas[name].bytes[:] = np.frombuffer(data, np.uint8)
+
+    def overrun(self) -> list[str]:
+        """Return the memories whose surroundings were written to."""
+        return [name for name, arena in self.arenas.items() if arena.overrun()]
+
+
+class _Arena:
+    """One memory between two guards."""
+
+    def __init__(self, memory: Memory) -> None:
+        n_bytes = len(memory.contents)
+        whole = np.full(n_bytes + 3 * _GUARD, _GUARD_BYTE, np.uint8)
+        start = _GUARD + -(whole.ctypes.data + _GUARD) % 64
+        self._before, self._after = whole[:start], whole[start + n_bytes :]
+        self.bytes: npt.NDArray[np.uint8] = whole[start : start + n_bytes]
+        self.bytes[:] = np.frombuffer(memory.contents, np.uint8)
+        self.tensor = Tensor.over(memory.float_type, self.bytes, z=memory.z, y=memory.y, x=memory.x)
+
+    def overrun(self) -> bool:
+        """Tell whether a guard has changed."""
+        return bool((self._before != _GUARD_BYTE).any() or (self._after != _GUARD_BYTE).any())
+
+
+def _look(tensors: Mapping[str, Tensor], view: View) -> Tensor:
+    tensor = tensors[view.memory]
+    if view.raw:
+        return tensor.raw()
+    return tensor.columns(*view.columns) if view.columns else tensor
+
+
+def units(data: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """View stored units (z, y, n) as what can be compared: float32, or the bytes of blocks."""
+    return data if data.dtype.fields is None else data.view(np.uint8)
