@@ -1,0 +1,46 @@
+"""The pipes, which all nodes have alike."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from dllama_proto.enums import FloatType
+from dllama_proto.messages import NetConfig, PipeConfig, PreSyncConfig, Size3D
+from dllama_proto.model_header import ModelHeader
+
+__all__ = ["Pipe", "net_config"]
+
+
+class Pipe(IntEnum):
+    """Index of each pipe; the name is the one on the wire."""
+
+    #: Position of each row.
+    POS = 0
+    #: Token of each row; only the root's matters.
+    TOK = 1
+    #: Embedded rows.
+    X = 2
+    #: Logits, a slice from each node.
+    LG = 3
+    #: Partial sums of all nodes side by side, in the sync type.
+    ZQ = 4
+
+
+def net_config(header: ModelHeader, n_nodes: int, sync_type: FloatType, n_batches: int) -> NetConfig:
+    """Return what all nodes share; positions are set before the first segment."""
+    widths = {
+        Pipe.POS: (FloatType.F32, 1),
+        Pipe.TOK: (FloatType.F32, 1),
+        Pipe.X: (FloatType.F32, header.dim),
+        Pipe.LG: (FloatType.F32, header.vocab_size),
+        Pipe.ZQ: (sync_type, header.dim * n_nodes),
+    }
+    return NetConfig(
+        n_batches=n_batches,
+        n_nodes=n_nodes,
+        pipes=tuple(
+            PipeConfig(Size3D.of(float_type, y=n_batches, x=width), pipe.name)
+            for pipe, (float_type, width) in widths.items()
+        ),
+        pre_syncs=(PreSyncConfig(Pipe.POS),),
+    )

@@ -1,0 +1,105 @@
+"""Which bytes of the model each node's ops are loaded with, and in which order they travel.
+
+Source: C++ ``loadLlmNetWeight`` (``llm.cpp``) and ``NnRootWeightLoader`` (``nn-network.cpp``): the order
+of the file; rows of the matmuls whose outputs are shared out, columns of those whose inputs are, all of the
+norms and the expert gate; the embedding for the root alone. Nothing is read here: a piece says where its
+bytes are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from dllama_proto.messages import WeightHeader
+from dllama_proto.model_file import TensorEntry, tensor_entries
+from dllama_proto.model_header import ModelHeader
+from dllama_worker.model.reader import ModelFile
+from dllama_worker.model.slicing import TensorSlice
+from dllama_worker.root.partition import NodeShare, Partition
+
+__all__ = ["WeightPiece", "node_weight_pieces"]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightPiece:
+    """Bytes for the weight of one op: ``header`` is what announces them, ``slice`` where they are from."""
+
+    header: WeightHeader
+    slice: TensorSlice
+
+    def data(self, model: ModelFile) -> memoryview:
+        """Return the bytes: a view of the file, or a copy for slices of columns."""
+        return self.slice.data(model)
+
+
+def node_weight_pieces(header: ModelHeader, partition: Partition, node_index: int) -> Iterator[WeightPiece]:
+    """Yield every weight of a node, in the order in which the C++ root sends it.
+
+    Node 0's are what the root loads itself, the embedding among them. Experts follow each other in the
+    weight of one op, so their pieces have offsets.
+    """
+    share = partition.shares[node_index]
+    for entry in tensor_entries(header):
+        if entry.name == "embedding" and node_index > 0:
+            continue
+        part = _SLICES[entry.name](entry, header, share)
+        offset = (entry.expert or 0) * part.n_bytes
+        yield WeightPiece(WeightHeader(entry.name, entry.layer, offset, part.n_bytes), part)
+
+
+_Slicer = Callable[[TensorEntry, ModelHeader, NodeShare], TensorSlice]
+
+
+def _whole(entry: TensorEntry, header: ModelHeader, share: NodeShare) -> TensorSlice:
+    return TensorSlice.whole(entry)
+
+
+def _q_rows(entry: TensorEntry, header: ModelHeader, share: NodeShare) -> TensorSlice:
+    return TensorSlice.of_rows(entry, _of_heads(share.q_heads, header))
+
+
+def _kv_rows(entry: TensorEntry, header: ModelHeader, share: NodeShare) -> TensorSlice:
+    return TensorSlice.of_rows(entry, _of_heads(share.kv_heads, header))
+
+
+def _q_columns(entry: TensorEntry, header: ModelHeader, share: NodeShare) -> TensorSlice:
+    return TensorSlice.of_columns(entry, _of_heads(share.q_heads, header))
+
+
+def _hidden_rows(entry: TensorEntry, header: ModelHeader, share: NodeShare) -> TensorSlice:
+    return TensorSlice.of_rows(entry, share.hidden)
+
+
+def _hidden_columns(entry: TensorEntry, header: ModelHeader, share: NodeShare) -> TensorSlice:
+    return TensorSlice.of_columns(entry, share.hidden)
+
+
+def _vocab_rows(entry: TensorEntry, header: ModelHeader, share: NodeShare) -> TensorSlice:
+    return TensorSlice.of_rows(entry, share.vocab)
+
+
+def _of_heads(heads: range, header: ModelHeader) -> range:
+    return range(heads.start * header.head_dim, heads.stop * header.head_dim)
+
+
+_SLICES: Mapping[str, _Slicer] = MappingProxyType(
+    {
+        "embedding": _whole,
+        "block_matmul_q": _q_rows,
+        "block_matmul_k": _kv_rows,
+        "block_matmul_v": _kv_rows,
+        "block_matmul_wo": _q_columns,
+        "block_moe_gate": _whole,
+        "block_matmul_w1": _hidden_rows,
+        "block_matmul_w2": _hidden_columns,
+        "block_matmul_w3": _hidden_rows,
+        "block_norm_q": _whole,
+        "block_norm_k": _whole,
+        "block_norm_0": _whole,
+        "block_norm_1": _whole,
+        "final_norm": _whole,
+        "final_matmul_logits": _vocab_rows,
+    }
+)
