@@ -46,11 +46,11 @@ class WeightPieceError(OpsError, ValueError):
     """A piece of a weight lies outside the weight, or came too late."""
 
 
-class KernelNotFound(OpsError, LookupError):  # noqa: N818
+class KernelNotFound(OpsError, LookupError):
     """No plugin has a kernel for a key."""
 
 
-class KernelClash(OpsError):  # noqa: N818
+class KernelClash(OpsError):
     """Two plugins offer a kernel for the same key with the same priority, and nothing decides."""
 
 
