@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_counts_that_are_no_power_of_two_are_fine_where_everything_divides() -> 
     ],
 )
 def test_what_cannot_be_shared_evenly_is_refused_by_name(
-    change: dict[str, int], n_nodes: int, reason: str
+    change: dict[str, Any], n_nodes: int, reason: str
 ) -> None:
     with pytest.raises(UsageError, match=reason):
         even_partition(replace(_GQA, **change), n_nodes)
