@@ -14,11 +14,10 @@ from dllama_proto._phases import ACK_PHASES, AckKind, Phase
 from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.events import Ack, Event, WeightsEnd
 from dllama_proto.limits import Limits
+from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, WeightHeader
 from dllama_proto.schemas import MESSAGES
 from dllama_proto.schemas._incremental import Piece, Reader, read_message
 from dllama_proto.schemas.handshake import ACK_BYTES, ACK_NUMBER
-
-from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, WeightHeader
 
 __all__ = ["READERS"]
 

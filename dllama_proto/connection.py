@@ -1,8 +1,8 @@
 """The conversation between root and worker, without a socket: bytes in, events out; events in, bytes out.
 
-A :class:`Connection` is one end of the link between the root and one worker. It knows whose turn it is, checks
-everything that comes in against what was agreed before, refuses to send what must not be sent, and never
-touches the bytes of a payload that its caller receives or sends itself.
+A :class:`Connection` is one end of the link between the root and one worker. It knows whose turn it is,
+checks everything that comes in against what was agreed before, refuses to send what must not be sent,
+and never touches the bytes of a payload that its caller receives or sends itself.
 
 A worker reads like this (``link`` being some socket of its own)::
 
@@ -11,8 +11,8 @@ A worker reads like this (``link`` being some socket of its own)::
         data = link.recv(connection.n_wanted)
         connection.receive_data(data) if data else connection.receive_eof()
 
-and answers with ``link.sendall(connection.send(Ack(AckKind.GREETING)))``. A piece of a weight can be received
-in place, once its :class:`~dllama_proto.messages.WeightHeader` was returned::
+and answers with ``link.sendall(connection.send(Ack(AckKind.GREETING)))``. A piece of a weight can be
+received in place, once its :class:`~dllama_proto.messages.WeightHeader` was returned::
 
     view = memory[header.offset : header.offset + header.n_bytes]
     n = connection.take_payload(view)
@@ -23,10 +23,10 @@ in place, once its :class:`~dllama_proto.messages.WeightHeader` was returned::
 
 The same way go the slices of a forward, in both directions at once, after a
 :class:`~dllama_proto.messages.ControlPacket` (see :mod:`dllama_proto.sync_plan` for which they are):
-``payload_size`` bytes are received and reported with ``payload_received``, ``unsent_size`` bytes are sent and
-reported with ``payload_sent``, in portions of any size. When both are 0, the next control packet may come.
-Whoever prefers events leaves the payload alone and gets :class:`~dllama_proto.events.PayloadChunk` and
-:class:`~dllama_proto.events.SliceData`.
+``payload_size`` bytes are received and reported with ``payload_received``, ``unsent_size`` bytes are
+sent and reported with ``payload_sent``, in portions of any size. When both are 0, the next control
+packet may come. Whoever prefers events leaves the payload alone and gets
+:class:`~dllama_proto.events.PayloadChunk` and :class:`~dllama_proto.events.SliceData`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ from dllama_proto.events import (
 )
 from dllama_proto.limits import DEFAULT_LIMITS, Limits
 from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, WeightHeader
+from dllama_proto.schemas import MESSAGES
 from dllama_proto.schemas._incremental import Piece, Reader
+from dllama_proto.schemas._layout import offset_of
 
 __all__ = [
     "NEED_DATA",
@@ -125,9 +127,7 @@ class Connection(Link):
                 self._phase.name, expected=f"Ack {ACK_PHASES[self._phase].name}", got=event.kind.name
             )
         for fault in self._agreement.faults(event):
-            raise LocalProtocolError(
-                fault.path, expected=fault.expected, got=fault.got, hint=fault.hint
-            )
+            raise LocalProtocolError(fault.path, expected=fault.expected, got=fault.got, hint=fault.hint)
         data = write(event)
         self._step(event, signal)
         return data
@@ -156,7 +156,7 @@ class Connection(Link):
                 fault.path,
                 expected=fault.expected,
                 got=fault.got,
-                offset=fault.offset_in(event),
+                offset=offset_of(MESSAGES[type(event)], event, type(event).__name__, fault.path),
                 hint=fault.hint,
             )
         self._step(event, _signal(event))
@@ -214,7 +214,10 @@ class Connection(Link):
         return super()._place()
 
 
-def _signal(event: Event) -> Signal | None:
+def _signal(event: Event) -> Signal:
     if isinstance(event, ControlPacket):
         return Signal.STOP if event.is_stop else Signal.FORWARD
-    return _SIGNALS.get(type(event))
+    try:
+        return _SIGNALS[type(event)]
+    except KeyError:
+        raise LocalProtocolError("send", expected="a message", got=repr(event)) from None

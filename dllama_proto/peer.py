@@ -1,8 +1,8 @@
 """The link between two workers, without a socket: slices and nothing else.
 
-Nothing on it says where a forward begins, how many rows it has or which sync a slice belongs to: both ends
-know from the root. So the caller passes on what the control packet said (``begin_forward``), and the plan of
-the configuration tells the rest.
+Nothing on it says where a forward begins, how many rows it has or which sync a slice belongs to: both
+ends know from the root. So the caller passes on what the control packet said (``begin_forward``), and
+the plan of the configuration tells the rest.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class PeerConnection(Link):
         """
         if self._phase is not Phase.IDLE or batch_size < 1:
             raise LocalProtocolError(
-                self._phase.name, expected="a forward of 1 row or more, the last one being over", got=str(batch_size)
+                self._phase.name,
+                expected="a forward of 1 row or more, the last one being over",
+                got=str(batch_size),
             )
         self._phase = PEER_LINK[self._phase].next[Signal.FORWARD]
         self._incoming = SlicePayload(self.plan.receives, batch_size)
