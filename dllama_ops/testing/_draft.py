@@ -69,14 +69,18 @@ class Draft:
         float_type: FloatType = FloatType.F32,
         values: Values | None = None,
         whole: bool = False,
+        written: bool = False,
     ) -> View:
-        """Add rows for the batch, of given values (z, batch_size, x) or NaN; rows past the batch are NaN.
+        """Add rows for the batch, of given values (z, batch_size, x).
 
-        Unless ``whole``, they may be a slice of a wider memory.
+        Rows past the batch, and those without values, are NaN where an op may only read, and random bits
+        where it writes, so that writing what it has no business to write shows. Unless ``whole``, the rows
+        may be a slice of a wider memory.
         """
         nodes = 1 if whole else (1, 1, 2, 4)[self.between(0, 3)]
         node = self.between(0, nodes - 1)
-        units = np.full((z, self.n_batches, n_bytes(float_type, nodes * x)), 0xFF, np.uint8)
+        shape = z, self.n_batches, n_bytes(float_type, nodes * x)
+        units = self.rng.integers(0, 256, shape, np.uint8) if written else np.full(shape, 0xFF, np.uint8)
         part = n_bytes(float_type, x)
         if values is not None:
             encoded = _encode(float_type, values).view(np.uint8).reshape(z, self.batch_size, part)
@@ -84,14 +88,14 @@ class Draft:
         self.memories[name] = Memory(float_type, z, self.n_batches, nodes * x, units.tobytes())
         return View(name, (node * x, node * x + x) if nodes > 1 else None)
 
-    def input(self, x: int, *, z: int = 1, values: Values | None = None, whole: bool = False) -> View:
+    def input(self, x: int, *, z: int = 1, values: Values | None = None, in_place: bool = False) -> View:
         """Add the input, with random values unless given."""
         values = self.normal(z, self.batch_size, x) if values is None else values
-        return self.rows("in", x=x, z=z, float_type=self.input_type, values=values, whole=whole)
+        return self.rows("in", x=x, z=z, float_type=self.input_type, values=values, written=in_place)
 
     def output(self, x: int, *, z: int = 1, values: Values | None = None) -> View:
-        """Add the output, full of NaN unless given."""
-        return self.rows("out", x=x, z=z, float_type=self.output_type, values=values)
+        """Add the output, full of random bits unless given."""
+        return self.rows("out", x=x, z=z, float_type=self.output_type, values=values, written=True)
 
     def params_rows(self, name: str, values: Values) -> None:
         """Add one of the params' memories: a row for each place of the batch."""

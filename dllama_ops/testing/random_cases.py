@@ -51,7 +51,8 @@ def bad_data_cases(key: KernelKey, seed: int) -> Iterator[OpCase]:
     bound = _index_bound(case)
     for bad in (bound, bound + 7, -1, float("nan"), float("inf"), -float("inf"), 1e30):
         values = np.frombuffer(good.contents, np.float32).copy().reshape(good.y, good.x)
-        values[(seed * 5) % case.batch_size, seed % good.x] = bad
+        start, stop = (case.input.columns or (0, good.x)) if memory == case.input.memory else (0, good.x)
+        values[(seed * 5) % case.batch_size, start + seed % (stop - start)] = bad
         memories = {**case.memories, memory: replace(good, contents=values.tobytes())}
         yield replace(case, name=f"{case.name}-{memory}-{bad:g}", memories=memories, expected={})
 
@@ -83,7 +84,7 @@ def _merge_sum(draft: Draft) -> OpCase:
 def _embedding(draft: Draft) -> OpCase:
     x, vocab = draft.width(draft.weight_type, draft.output_type), draft.between(1, 90)
     tokens = draft.whole(1, draft.batch_size, 1, below=vocab)
-    source = draft.input(1, values=tokens, whole=True)
+    source = draft.input(1, values=tokens)
     weight = draft.weight(1, vocab, x, draft.normal(vocab, x))
     return draft.case(source, draft.output(x), **weight)
 
@@ -98,7 +99,7 @@ def _inv_rms(draft: Draft) -> OpCase:
 def _rms_norm(draft: Draft) -> OpCase:
     groups, x = draft.between(1, 5), draft.width(draft.input_type)
     in_place = draft.input_type is FloatType.F32 and draft.chance()
-    source = draft.input(groups * x)
+    source = draft.input(groups * x, in_place=in_place)
     target = source if in_place else draft.output(groups * x)
     factors = np.full((1, draft.batch_size, groups + draft.between(0, 2)), np.nan, np.float32)
     factors[:, :, :groups] = np.abs(draft.normal(1, draft.batch_size, groups)) + 0.1
@@ -142,7 +143,7 @@ def _rope(draft: Draft) -> OpCase:
     falcon = kind is RopeType.FALCON
     start, end = kv_dim0 * node, q_dim0 * (node + 1)
     factor = 8.0 if kind is RopeType.LLAMA3_1 else 1.0
-    source = draft.input(q_dim0 if is_q else kv_dim0)
+    source = draft.input(q_dim0 if is_q else kv_dim0, in_place=True)
     draft.params_rows("positions", _positions(draft, seq_len))
     draft.buffer("cache", np.zeros((1, seq_len, head_dim if falcon else end - start), np.float32))
 
@@ -182,11 +183,11 @@ def _multihead_att(draft: Draft) -> OpCase:
     for name in ("keys", "values"):
         values = draft.normal(1, seq_len, n_kv_heads0 * head_dim)
         values[:, int(positions.max()) + 1 :] = np.nan
-        # Between a row's own position and the batch's last one, numbers may be as wild as they like.
-        if draft.batch_size > 1 and draft.chance():
-            values[:, int(positions.min()) + 1 : int(positions.max())] = np.inf
+        if name == "values" and draft.chance():
+            # Rows that come earlier must not even multiply this by zero.
+            values[:, int(positions.max())] = np.inf
         draft.buffer(name, values)
-    draft.rows("att", x=n_heads0 * seq_len, whole=True)
+    draft.rows("att", x=n_heads0 * seq_len, whole=True, written=True)
 
     def make(memories: Mapping[str, Tensor]) -> params.MultiHeadAttParams:
         return params.MultiHeadAttParams(
@@ -208,22 +209,24 @@ def _multihead_att(draft: Draft) -> OpCase:
 
 def _in_place(draft: Draft) -> OpCase:
     z, x = draft.between(1, 4), draft.width()
-    source = draft.input(x, z=z, values=draft.normal(z, draft.batch_size, x, scale=4.0))
+    source = draft.input(x, z=z, values=draft.normal(z, draft.batch_size, x, scale=4.0), in_place=True)
     return draft.case(source, source)
 
 
 def _mul(draft: Draft) -> OpCase:
     z, x = draft.between(1, 4), draft.width()
-    source = draft.input(x, z=z)
-    target = source if draft.chance() else draft.output(x, z=z)
+    in_place = draft.chance()
+    source = draft.input(x, z=z, in_place=in_place)
+    target = source if in_place else draft.output(x, z=z)
     draft.params_rows("multiplier", draft.normal(z, draft.batch_size, x))
     return draft.case(source, target, lambda m: params.MulParams(m["multiplier"]))
 
 
 def _scale(draft: Draft) -> OpCase:
     z, x = draft.between(1, 4), draft.width()
-    source = draft.input(x, z=z)
-    target = source if draft.chance() else draft.output(x, z=z)
+    in_place = draft.chance()
+    source = draft.input(x, z=z, in_place=in_place)
+    target = source if in_place else draft.output(x, z=z)
     draft.params_rows("scale", draft.normal(z, draft.batch_size, 1))
     return draft.case(source, target, lambda m: params.ScaleParams(m["scale"]))
 
@@ -253,7 +256,7 @@ def _moe_gate(draft: Draft) -> OpCase:
     ranks = np.stack([draft.rng.permutation(experts) for _ in range(draft.batch_size)])
     source = draft.input(experts, values=((ranks + 1) / experts)[None].astype(np.float32))
     target = draft.output(1, z=k)
-    draft.rows("indexes", x=k, whole=True)
+    draft.rows("indexes", x=k, whole=True, written=True)
     return draft.case(source, target, lambda m: params.MoeGateParams(k, norm, m["indexes"]))
 
 
