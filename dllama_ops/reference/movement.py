@@ -60,11 +60,9 @@ class Shift(ReferenceKernel):
     def __init__(self, context: OpContext) -> None:
         super().__init__(context)
         self._indexes = params_of(context, ShiftParams).indexes
-        width = context.input.x
-        self._n_rows = context.output.x // width
-        self._rows = context.output.data[0, 0, : self._n_rows * width].reshape(self._n_rows, width)
+        self._rows = context.output.data.reshape(-1, context.input.x)
 
     def compute(self, batch_size: int) -> None:
         """Store each row at its index. Raises KernelDataError."""
-        indexes = self.indexes("indexes", self._indexes, batch_size, self._n_rows)[:, 0]
+        indexes = self.indexes("indexes", self._indexes, batch_size, len(self._rows))[:, 0]
         self._rows[indexes] = self.context.input.data[0, :batch_size]

@@ -14,8 +14,8 @@ from dllama_proto.enums import RopeType
 
 __all__ = ["Rope", "fill_cache", "frequencies", "rotate_falcon", "rotate_llama"]
 
-#: Angles computed at a time: keeps the temporary memory at 256 KiB, whatever the cache's size.
-_CHUNK = 1 << 16
+#: Angles computed at a time: keeps the temporary memory within a megabyte, whatever the cache's size.
+_CHUNK = 1 << 15
 
 
 def frequencies(params: RopeParams) -> F32Array:
@@ -27,10 +27,15 @@ def frequencies(params: RopeParams) -> F32Array:
     head_dim = np.float32(params.head_dim)
     if params.type is RopeType.FALCON:
         exponents = np.float32(2) * (np.arange(params.head_dim // 2, dtype=np.float32) / head_dim)
-        return np.float32(1) / np.float32(params.rope_theta) ** exponents
+        return np.float32(1) / _powers(params.rope_theta, exponents)
     i = np.arange(params.kv_dim_start, params.q_dim_end, 2) % params.head_dim
-    plain = np.float32(1) / np.float32(params.rope_theta) ** (i.astype(np.float32) / head_dim)
+    plain = np.float32(1) / _powers(params.rope_theta, i.astype(np.float32) / head_dim)
     return plain if params.scaling_factor == 1 else _scale_by_wavelength(plain, params)
+
+
+def _powers(base: float, exponents: F32Array) -> F32Array:
+    """Raise to powers with one rounding, as the C library does; NumPy's float32 loops round less well."""
+    return (np.float64(np.float32(base)) ** exponents.astype(np.float64)).astype(np.float32)
 
 
 def _scale_by_wavelength(freqs: F32Array, params: RopeParams) -> F32Array:
@@ -67,11 +72,13 @@ def fill_cache(params: RopeParams) -> None:
 def _write_angles(
     rows: F32Array, positions: npt.NDArray[np.intp], freqs: F32Array, rope_type: RopeType
 ) -> None:
-    angles = positions.astype(np.float32)[:, None] * freqs
+    # The angle is rounded to float32 as in C++; its cosine and sine are then rounded once, as in C's library.
+    angles = (positions.astype(np.float32)[:, None] * freqs).astype(np.float64)
     half = len(freqs)
     falcon = rope_type is RopeType.FALCON
-    np.cos(angles, out=rows[:, :half] if falcon else rows[:, 0::2])
-    np.sin(angles, out=rows[:, half:] if falcon else rows[:, 1::2])
+    cos, sin = (rows[:, :half], rows[:, half:]) if falcon else (rows[:, 0::2], rows[:, 1::2])
+    np.copyto(cos, np.cos(angles), casting="same_kind")
+    np.copyto(sin, np.sin(angles), casting="same_kind")
 
 
 def rotate_llama(x: F32Array, cache: F32Array) -> None:

@@ -41,7 +41,7 @@ class View:
     raw: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class OpCase:
     """An op, its memory before, and what is expected of it after.
 
@@ -60,6 +60,9 @@ class OpCase:
     weight: WeightSpec | None = None
     weight_bytes: bytes = b""
     expected: Mapping[str, bytes] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"<{self.key} {self.name}>"
 
     def bind(self, n_threads: int = 1) -> BoundCase:
         """Lay the case out in fresh memory, filled with the contents before."""
