@@ -6,7 +6,8 @@ chunk of a forward reuses, so a node needs the model's memory once and a megabyt
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import product
 from typing import Protocol
 
 import numpy as np
@@ -70,8 +71,8 @@ class _Weight(Protocol):
     def arrange(self, x: F32Array) -> F32Array:
         """Put inputs (…, n) in the order of the columns in which ``chunks`` gives the weights."""
 
-    def chunks(self, expert: int) -> Iterator[tuple[int, F32Array]]:
-        """Give an expert's weights transposed, (n, rows), with the first row's number; use at once."""
+    def chunks(self, experts: Iterable[int]) -> Iterator[tuple[int, int, F32Array]]:
+        """Give experts' weights transposed, (n, rows), with the expert and the first row; use at once."""
 
 
 class _F32Weight:
@@ -87,9 +88,10 @@ class _F32Weight:
         """Leave inputs as they are."""
         return x
 
-    def chunks(self, expert: int) -> Iterator[tuple[int, F32Array]]:
-        """Give all rows at once."""
-        yield 0, self._rows[expert].T
+    def chunks(self, experts: Iterable[int]) -> Iterator[tuple[int, int, F32Array]]:
+        """Give all rows of an expert at once."""
+        for expert in experts:
+            yield expert, 0, self._rows[expert].T
 
 
 class _Q40Weight:
@@ -111,12 +113,12 @@ class _Q40Weight:
         split = x.reshape(*x.shape[:-1], -1, 2, _HALF_BLOCK)
         return np.moveaxis(split, -3, -1).reshape(x.shape)
 
-    def chunks(self, expert: int) -> Iterator[tuple[int, F32Array]]:
-        """Decode a chunk of rows after the other into the same scratch."""
+    def chunks(self, experts: Iterable[int]) -> Iterator[tuple[int, int, F32Array]]:
+        """Decode one chunk of rows after the other into the same scratch."""
         n_units = self._rows * self._blocks.shape[2]
         scratch = np.empty(n_units * BLOCK_SIZE, np.float32)
         codes = np.empty(n_units * _HALF_BLOCK, np.int8)
-        for start in range(0, self._blocks.shape[1], self._rows):
+        for expert, start in product(experts, range(0, self._blocks.shape[1], self._rows)):
             blocks = self._blocks[expert, start : start + self._rows]
             decoded = scratch[: blocks.size * BLOCK_SIZE].reshape(2, _HALF_BLOCK, blocks.size)
             decode_chunk(
@@ -124,7 +126,7 @@ class _Q40Weight:
                 blocks.reshape(-1).view(np.uint8),
                 codes[: blocks.size * _HALF_BLOCK].reshape(_HALF_BLOCK, blocks.size),
             )
-            yield start, decoded.reshape(-1, len(blocks))
+            yield expert, start, decoded.reshape(-1, len(blocks))
 
 
 class Matmul(WeightedKernel):
@@ -151,12 +153,13 @@ class Matmul(WeightedKernel):
         out = self.context.output.data[:, :batch_size]
         indexes = self._params.active_expert_indexes
         if indexes is None or self._params.n_active_experts == 0:
-            for start, weight in self._weight.chunks(0):
+            for _, start, weight in self._weight.chunks([0]):
                 np.matmul(x[0], weight, out=out[0, :, start : start + weight.shape[1]])
             return
         experts = self.indexes("expert indexes", indexes, batch_size, self.spec.z)
-        for expert in np.unique(experts):
-            rows, slots = np.nonzero(experts == expert)
-            chosen = x[slots, rows]
-            for start, weight in self._weight.chunks(expert):
-                out[slots, rows, start : start + weight.shape[1]] = chosen @ weight
+        # Each expert's weights are decoded once, for all the rows that chose it.
+        chosen = {int(expert): np.nonzero(experts == expert) for expert in np.unique(experts)}
+        inputs = {expert: x[slots, rows] for expert, (rows, slots) in chosen.items()}
+        for expert, start, weight in self._weight.chunks(chosen):
+            rows, slots = chosen[expert]
+            out[slots, rows, start : start + weight.shape[1]] = inputs[expert] @ weight

@@ -136,6 +136,7 @@ def _another(draw: st.DrawFn, value: Any, context: OpContext) -> Any:
     return value
 
 
+@pytest.mark.slow
 @given(_mutants())
 @settings(max_examples=400, deadline=None)
 def test_what_passes_can_run(mutant: _Mutant) -> None:
