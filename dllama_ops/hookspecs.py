@@ -40,7 +40,8 @@ class RegisterKernel(Protocol):
         """Offer a kernel for one key. The highest priority wins; the NumPy reference has -100.
 
         ``variant`` tells several kernels of one plugin and key apart (an instruction set, a device);
-        people ask for it with ``--kernels PLUGIN:VARIANT``.
+        people ask for it with ``--kernels PLUGIN:VARIANT``. Raises TypeError or ValueError on what cannot
+        be a kernel; a plugin from which that came, or anything else, contributes nothing and is reported.
         """
 
 
@@ -51,4 +52,8 @@ def dllama_register_kernels(register: RegisterKernel) -> None:
 
 @hookspec
 def dllama_compile_segment(ops: Sequence[BoundOp], n_threads: int) -> CompiledSegment | None:
-    """Take a whole segment over: return what runs it in one call, or None to let it run op by op."""
+    """Take a whole segment over: return what runs it in one call, or None to let it run op by op.
+
+    Called once a segment, after its weights are complete. ``ops`` may have kernels of other plugins; take
+    the segment only if the result is the same. :mod:`dllama_ops.segments` says who is asked first.
+    """

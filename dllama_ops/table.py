@@ -27,10 +27,10 @@ from dllama_ops.segments import CompileHook, SegmentCompiler
 from dllama_proto.enums import OpCode, OpQuantType
 
 __all__ = [
-    "LAST_RESORT",
     "KernelChoice",
     "KernelEntry",
     "KernelTable",
+    "LAST_RESORT",
     "Preference",
     "build_kernel_table",
     "parse_preference",

@@ -18,8 +18,8 @@ from dllama_ops.testing.random_cases import bad_data_cases, random_case
 from dllama_ops.testing.tolerances import EXACT, Tolerance, tolerance_of
 
 __all__ = [
-    "EXACT",
     "BoundCase",
+    "EXACT",
     "Memory",
     "OpCase",
     "Tolerance",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pkgutil import walk_packages
+
 import pytest
 
 import dllama_ops
@@ -83,7 +86,16 @@ def test_random_cases_keep_the_contract_and_differ(key: KernelKey) -> None:
 
 
 def test_public_names_are_sorted_and_exist() -> None:
-    assert dllama_ops.__all__ == sorted(dllama_ops.__all__)
-    assert all(getattr(dllama_ops, name) is not None for name in dllama_ops.__all__)
+    modules = [dllama_ops] + [
+        import_module(module.name)
+        for module in walk_packages(dllama_ops.__path__, "dllama_ops.")
+        if not module.name.endswith("__main__")
+    ]
+    for module in modules:
+        assert module.__all__ == sorted(module.__all__), module.__name__
+        assert all(hasattr(module, name) for name in module.__all__), module.__name__
+
+
+def test_other_names_are_no_attributes_of_the_package() -> None:
     with pytest.raises(AttributeError, match="nothing"):
         _ = dllama_ops.nothing
