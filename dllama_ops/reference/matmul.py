@@ -99,7 +99,7 @@ class _Q40Weight:
 
     def __init__(self, spec: WeightSpec, memory: npt.NDArray[np.uint8]) -> None:
         self._blocks = memory.view(Q40_BLOCK).reshape(spec.z, spec.x, spec.y // BLOCK_SIZE)
-        # Multiples of 16 rows: BLAS works in tiles of that width.
+        # Multiples of 16 rows, and no fewer however long they are: BLAS works in tiles of that width.
         self._rows = min(spec.x, max(16, _CHUNK // spec.y // 16 * 16))
 
     def finish(self) -> None:
