@@ -1,1 +1,22 @@
 """A Distributed-Llama node: protocol and kernels composed into a runtime."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dllama_worker.options import WorkerOptions
+    from dllama_worker.worker import Worker
+
+__all__ = ["Worker", "WorkerOptions"]
+
+_HOMES = {"Worker": "dllama_worker.worker", "WorkerOptions": "dllama_worker.options"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: the commands' help must not wait for NumPy."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

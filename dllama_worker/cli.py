@@ -13,7 +13,9 @@ from dllama_worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
 
 __all__ = ["limit_library_threads", "main", "make_parser"]
 
-_DESCRIPTION = "A worker node of a Distributed-Llama cluster. Waits for a root, computes its slice of the model."
+_DESCRIPTION = (
+    "A worker node of a Distributed-Llama cluster. Waits for a root, computes its slice of the model."
+)
 _EPILOG = """\
 examples:
   dllama-worker                                    listen on loopback, for a root on this machine
@@ -49,14 +51,31 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--host", default=DEFAULT_HOST, help="address to listen on (default: %(default)s)")
-    add("--port", type=_port, default=DEFAULT_PORT, help="port to listen on, 0 for any (default: %(default)s)")
+    add(
+        "--port",
+        type=_port,
+        default=DEFAULT_PORT,
+        help="port to listen on, 0 for any (default: %(default)s)",
+    )
     add("--nthreads", type=_positive, default=1, metavar="N", help="threads to compute with (default: 1)")
-    add("--model", type=Path, metavar="PATH", help="local .m file: checks the root's weights, or replaces them")
+    add(
+        "--model",
+        type=Path,
+        metavar="PATH",
+        help="local .m file: checks the root's weights, or replaces them",
+    )
     add("--once", action="store_true", help="serve one session, then exit")
-    add("--kernels", default="", metavar="PLUGIN[:VARIANT],…", help="kernels to prefer (see dllama-ops list)")
+    add(
+        "--kernels",
+        default="",
+        metavar="PLUGIN[:VARIANT],…",
+        help="kernels to prefer (see dllama-ops list)",
+    )
     add("--log-level", choices=LOG_LEVELS, default="info", help="least level to log (default: info)")
     add("--log-format", choices=LOG_FORMATS, default="text", help="how to log (default: text)")
-    add("--net-turbo", choices=("0", "1"), default="1", help="accepted for the C++ worker's sake; no effect")
+    add(
+        "--net-turbo", choices=("0", "1"), default="1", help="accepted for the C++ worker's sake; no effect"
+    )
     return parser
 
 

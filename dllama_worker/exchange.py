@@ -31,8 +31,7 @@ class Lane:
         self.size = size
         self._whole = pipe if size == row_bytes else None
         self._rows = [
-            pipe[row + start : row + start + size]
-            for row in range(0, len(pipe) - row_bytes + 1, row_bytes)
+            pipe[row + start : row + start + size] for row in range(0, len(pipe) - row_bytes + 1, row_bytes)
         ]
 
     def buffers(self, batch_size: int) -> list[memoryview]:

@@ -68,7 +68,7 @@ def check_memory(need: MemoryNeed, available: int | None) -> None:
 def _zeros(n_bytes: int) -> memoryview:
     memory = np.zeros(n_bytes + _ALIGNMENT, dtype=np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
-    return memoryview(memory[start : start + n_bytes])
+    return memory[start : start + n_bytes].data
 
 
 class NodeMemory:

@@ -14,18 +14,14 @@ import time
 from collections.abc import Callable
 
 from dllama_proto.messages import Greeting, Peer
+from dllama_proto.sync_plan import node_of_socket
 from dllama_worker.errors import PeerLost
 from dllama_worker.transport import Link, lost
 
-__all__ = ["join_mesh", "node_of_socket"]
+__all__ = ["join_mesh"]
 
 #: How long callers from unlisted addresses wait for the listed ones to turn up.
 _UNLISTED_GRACE = 2.0
-
-
-def node_of_socket(node_index: int, socket_index: int) -> int:
-    """Return which node a node's socket leads to: 0 is the root, itself it has none for."""
-    return socket_index if socket_index < node_index else socket_index + 1
 
 
 def join_mesh(
@@ -92,7 +88,7 @@ def _accept(
     """Accept one connection for each expected node; the dictionary is in the root's order."""
     addresses = {node: _addresses(peer) for node, peer in expected.items()}
     accepted: dict[int, socket.socket] = {}
-    unlisted: list[socket.socket] = []
+    unlisted: list[tuple[socket.socket, str]] = []
     try:
         while missing := [node for node in expected if node not in accepted]:
             patience = _UNLISTED_GRACE if len(unlisted) >= len(missing) else deadline - time.monotonic()
@@ -101,8 +97,7 @@ def _accept(
                 if len(unlisted) < len(missing):
                     names = ", ".join(_name(node, expected[node]) for node in missing)
                     raise PeerLost(names, "did not connect to us in time")
-                accepted.update(zip(missing, unlisted, strict=False))
-                del unlisted[: len(missing)]
+                accepted.update((node, unlisted.pop(0)[0]) for node in missing)
                 continue
             sock, address = caller
             if not _is_silent(sock):
@@ -111,7 +106,7 @@ def _accept(
                 continue
             node = next((node for node in missing if address in addresses[node]), None)
             if node is None:
-                unlisted.append(sock)
+                unlisted.append(caller)
             else:
                 accepted[node] = sock
     except BaseException:
@@ -119,8 +114,8 @@ def _accept(
             sock.close()
         raise
     finally:
-        for sock in unlisted:
-            turned_away(sock.getpeername()[0], "not in the root's list of workers")
+        for sock, address in unlisted:
+            turned_away(address, "not in the root's list of workers")
             sock.close()
     return accepted
 

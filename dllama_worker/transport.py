@@ -6,6 +6,7 @@ Whatever the socket does wrong becomes :class:`PeerLost` with the node's name; n
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import sys
 
@@ -50,6 +51,12 @@ class Link:
     def set_timeout(self, seconds: float | None) -> None:
         """Bound every read and write from now on; None waits for ever."""
         self.sock.settimeout(seconds)
+
+    def wait_readable(self, seconds: float) -> bool:
+        """Wait until something can be received (or the end be seen); tell whether it came in time."""
+        poller = select.poll()
+        poller.register(self.sock, select.POLLIN)
+        return bool(poller.poll(seconds * 1000))
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of it. Raises PeerLost."""

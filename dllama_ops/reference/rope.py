@@ -45,7 +45,9 @@ def _scale_by_wavelength(freqs: F32Array, params: RopeParams) -> F32Array:
     factor = np.float32(params.scaling_factor)
     wavelengths = (2 * pi / freqs.astype(np.float64)).astype(np.float32)
     smooth = (context_len / wavelengths - low) / (high - low)
-    between = (np.float32(1) - smooth) * freqs / factor + smooth * freqs
+    # The last product and sum are one fused operation there, with one rounding; float64 holds the product.
+    slowed = (np.float32(1) - smooth) * freqs / factor
+    between = (smooth.astype(np.float64) * freqs + slowed).astype(np.float32)
     scaled = np.where(wavelengths > context_len / low, freqs / factor, between)
     return np.where(wavelengths < context_len / high, freqs, scaled)
 

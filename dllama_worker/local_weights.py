@@ -1,0 +1,77 @@
+"""Weights from a model file on this machine: instead of the root's, or to hold the root's against.
+
+Which part of each tensor belongs to this node is not on the wire: the even partition is assumed, which is
+what the C++ root makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from dllama_proto.messages import NetConfig, NodeConfig
+from dllama_worker.errors import UsageError, WeightMismatch
+from dllama_worker.model.reader import ModelFile
+from dllama_worker.root.partition import even_partition
+from dllama_worker.root.weights import WeightPiece, node_weight_pieces
+
+__all__ = ["LocalWeights"]
+
+
+class LocalWeights:
+    """This node's part of a model file. Raises UsageError where the file cannot be what the root has."""
+
+    def __init__(self, model: ModelFile, net: NetConfig, config: NodeConfig) -> None:
+        self._model = model
+        partition = even_partition(model.header, net.n_nodes)
+        self._pieces: dict[tuple[str, int], list[WeightPiece]] = {}
+        for piece in node_weight_pieces(model.header, partition, config.node_index):
+            self._pieces.setdefault((piece.header.name, piece.header.op_index), []).append(piece)
+        self._check_sizes(config)
+
+    def pieces(self) -> Iterator[WeightPiece]:
+        """Yield every piece that this node needs."""
+        for pieces in self._pieces.values():
+            yield from pieces
+
+    def data(self, piece: WeightPiece) -> memoryview:
+        """Return the bytes of one of :meth:`pieces`."""
+        return piece.data(self._model)
+
+    def check(self, name: str, index: int, offset: int, received: memoryview) -> None:
+        """Hold what the root sent for an op, from byte ``offset`` on, against the file.
+
+        Raises WeightMismatch naming the tensor and the first byte that differs.
+        """
+        end = offset + len(received)
+        for piece in self._pieces[name, index]:
+            start, stop = piece.header.offset, piece.header.offset + piece.header.n_bytes
+            low, high = max(start, offset), min(stop, end)
+            if low >= high:
+                continue
+            ours = np.frombuffer(self.data(piece), dtype=np.uint8)[low - start : high - start]
+            theirs = np.frombuffer(received, dtype=np.uint8)[low - offset : high - offset]
+            if not np.array_equal(ours, theirs):
+                first = low + int(np.argmax(ours != theirs))
+                raise WeightMismatch(
+                    f"{name} of layer {index}: what the root sends differs from {self._model.path} at byte "
+                    f"{first} of this node's part: expected {ours[first - low]}, got {theirs[first - low]}; "
+                    "the root runs another model, or shares it out unevenly: start without --model"
+                )
+
+    def _check_sizes(self, config: NodeConfig) -> None:
+        wanted = {
+            (op.name, op.index): op.weight_size.n_bytes
+            for segment in config.segments
+            for op in segment.ops
+            if op.weight_size.n_bytes
+        }
+        held = {key: sum(piece.header.n_bytes for piece in pieces) for key, pieces in self._pieces.items()}
+        for name, index in sorted(wanted.keys() | held.keys()):
+            theirs, ours = wanted.get((name, index), 0), held.get((name, index), 0)
+            if theirs != ours:
+                raise UsageError(
+                    f"{self._model.path} is not the root's model: for {name} of layer {index} the root wants "
+                    f"{theirs} bytes of this node, the file has {ours}"
+                )

@@ -1,0 +1,73 @@
+"""A configured node, worker or root alike: memory, kernels and syncs put together, ready to be fed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from dllama_ops.kernel import CompiledSegment
+from dllama_ops.segments import compile_segment
+from dllama_ops.table import KernelTable
+from dllama_proto.messages import NetConfig, NodeConfig
+from dllama_worker.binding import bind
+from dllama_worker.executor import Executor
+from dllama_worker.memory import NodeMemory
+from dllama_worker.report import Report
+from dllama_worker.sync import NetworkSynchronizer
+from dllama_worker.transport import Link
+from dllama_worker.weights import WeightLoading
+
+__all__ = ["Node"]
+
+
+class Node:
+    """One node of a cluster: give it its weights, call :meth:`ready`, then :meth:`forward` batch by batch.
+
+    Raises ConfigRejected (with every fault) or MachineError when made.
+    """
+
+    def __init__(
+        self,
+        net: NetConfig,
+        config: NodeConfig,
+        links: Mapping[int, Link],
+        table: KernelTable,
+        n_threads: int,
+    ) -> None:
+        self.net = net
+        self.config = config
+        self.memory = NodeMemory(net, config)
+        self.bound = bind(net, config, self.memory, table, n_threads)
+        self.weights = WeightLoading(self.bound.weighted)
+        self._table = table
+        self._n_threads = n_threads
+        self._synchronizer = NetworkSynchronizer(net, config, self.memory.pipe_bytes, links)
+        self._positions = [self.memory.pipes[sync.pipe_index].data for sync in net.pre_syncs]
+        self._row_numbers = np.arange(net.n_batches, dtype=np.float32)
+        self.executor: Executor | None = None
+
+    def ready(self, report: Report) -> None:
+        """All weights are in: let kernels finish them and plugins take segments whole.
+
+        Raises WeightMismatch where bytes are missing.
+        """
+        self.weights.finish(self.bound.segments)
+        segments: list[CompiledSegment | None] = []
+        for ops in self.bound.segments:
+            if not ops:
+                segments.append(None)
+                continue
+            choice = compile_segment(self._table.compilers, ops, self._n_threads)
+            for fault in choice.faults:
+                report.warning("plugin_fault", str(fault))
+            segments.append(choice.segment)
+        self.executor = Executor(segments, self._synchronizer)
+
+    def forward(self, position: int, batch_size: int) -> None:
+        """Evaluate rows at ``position`` and on (C++ ``tryReadControlPacket``, ``NnExecutor::forward``)."""
+        if self.executor is None:
+            raise RuntimeError("forward needs weights: call ready first")
+        for rows in self._positions:
+            np.add(self._row_numbers[:batch_size], position, out=rows[0, :batch_size, 0])
+        self.executor.forward(batch_size)

@@ -1,0 +1,44 @@
+"""Which template a conversation gets: the one asked for, else the model's own, else a built-in one like it."""
+
+from __future__ import annotations
+
+from dllama_worker.errors import UsageError
+from dllama_worker.root.chat.conversation import ChatTemplate
+from dllama_worker.root.chat.forms import FORMS, BuiltInTemplate, recognise_form
+from dllama_worker.root.tokenizer import Tokenizer
+
+__all__ = ["choose_template"]
+
+
+def choose_template(tokenizer: Tokenizer, form: str | None = None) -> ChatTemplate:
+    """Return the template for a model's conversations; ``form`` names a built-in one.
+
+    Without a form it is the model's own, through Jinja; where Jinja is not installed, the built-in form that
+    it looks like. Raises UsageError where there is none.
+    """
+    file = tokenizer.file
+    eos = _text(file.pieces[file.eos_ids[0]]) if file.eos_ids else ""
+    if form is not None:
+        if form not in FORMS:
+            raise UsageError(f"there is no chat template {form!r}, only {', '.join(FORMS)}")
+        return BuiltInTemplate(form, eos)
+    if not file.chat_template:
+        raise UsageError(
+            f"the tokenizer has no chat template: choose one of {', '.join(FORMS)} with --chat-template"
+        )
+    source = _text(file.chat_template)
+    try:
+        from dllama_worker.root.chat.jinja import JinjaTemplate
+    except ImportError as error:
+        recognised = recognise_form(source)
+        if recognised is None:
+            raise UsageError(
+                "the model's chat template needs the package jinja2: install it, or choose one of "
+                f"{', '.join(FORMS)} with --chat-template"
+            ) from error
+        return BuiltInTemplate(recognised, eos)
+    return JinjaTemplate(source, bos=_text(file.pieces[file.bos_id]) if file.add_bos else "", eos=eos)
+
+
+def _text(piece: bytes) -> str:
+    return piece.decode("utf-8", "surrogateescape")

@@ -1,0 +1,209 @@
+"""The root's command line: arguments become :class:`RootOptions`; nothing is decided here."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from dllama_worker.cli import limit_library_threads
+from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS, set_up_logging
+from dllama_worker.root.address import WorkerAddress, parse_worker_address
+from dllama_worker.root.options import CHAT_TEMPLATES, RootOptions
+
+__all__ = ["main", "make_parser"]
+
+_DESCRIPTION = """\
+The root node of a Distributed-Llama cluster: reads the model, hands out slices, generates text.
+Without --model it uses the small demo model that comes with this package."""
+
+_EPILOG = """\
+examples:
+  dllama-root inference --prompt "ROMEO:" --steps 64 --local-workers 1
+  dllama-root inference --model llama.m --tokenizer llama.t --prompt "Hello" --steps 64 --workers 10.0.0.2:9990
+  dllama-root perplexity --model llama.m --tokenizer llama.t --prompt "$(cat text.txt)"
+  dllama-root chat --model llama.m --tokenizer llama.t --workers 10.0.0.2:9990 10.0.0.3:9990
+
+exit codes: 0 done, 2 wrong arguments or files, 3 a worker went away or misbehaved, 4 this machine's fault
+(out of memory, a local worker that does not start), 1 a bug
+"""
+
+
+def _at_least(least: int) -> type[int]:
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"expected {least} or more, got {value}")
+        return value
+
+    parse.__name__ = "whole number"
+    return parse  # type: ignore[return-value] # argparse takes any callable
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected 0 to 1, got {value:g}")
+    return value
+
+
+def _temperature(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected 0 or more, got {value:g}")
+    return value
+
+
+def _address(text: str) -> WorkerAddress:
+    try:
+        return parse_worker_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser; the documentation's help text comes from it too."""
+    parser = argparse.ArgumentParser(
+        prog="dllama-root",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    inference = commands.add_parser("inference", help="continue a prompt", description="Continue a prompt.")
+    _add_prompt(inference)
+    _add_steps(inference)
+    _add_sampling(inference)
+    inference.add_argument(
+        "--cpp-prompt-end",
+        action="store_true",
+        help="after the prompt, evaluate what the C++ program does (one past its end), to compare texts",
+    )
+    perplexity = commands.add_parser(
+        "perplexity", help="how well the model foresees a text", description="Measure perplexity of a text."
+    )
+    _add_prompt(perplexity)
+    chat = commands.add_parser("chat", help="talk with the model", description="Talk with the model.")
+    _add_sampling(chat)
+    chat.add_argument(
+        "--chat-template", choices=CHAT_TEMPLATES, help="form of the conversation (default: the model's)"
+    )
+    for command in (inference, perplexity, chat):
+        _add_model(command)
+        _add_cluster(command)
+        _add_output(command)
+    return parser
+
+
+def _add_prompt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompt", required=True, help="the text to start from")
+
+
+def _add_steps(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--steps",
+        type=_at_least(0),
+        default=0,
+        help="tokens in all, the prompt's included (default: as many as the context holds)",
+    )
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("sampling").add_argument
+    add("--temperature", type=_temperature, default=0.8, help="0 takes the likeliest token (default: 0.8)")
+    add(
+        "--topp",
+        type=_fraction,
+        default=0.9,
+        help="sample among the likeliest with this share (default: 0.9)",
+    )
+    add("--seed", type=_at_least(0), help="same seed, same text (default: the time)")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("model").add_argument
+    add("--model", type=Path, metavar="PATH", help=".m file (default: the demo model)")
+    add("--tokenizer", type=Path, metavar="PATH", help=".t file")
+    add("--max-seq-len", type=_at_least(0), default=0, metavar="N", help="cut the context, to save memory")
+    add(
+        "--buffer-float-type",
+        choices=("f32", "q80"),
+        help="what nodes exchange: q80 for q40 weights, f32 for f32 weights (default: what fits the weights)",
+    )
+
+
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("cluster").add_argument
+    add("--workers", nargs="+", type=_address, default=[], metavar="HOST:PORT", help="workers that listen")
+    add(
+        "--local-workers", type=_at_least(0), default=0, metavar="N", help="start N workers on this machine"
+    )
+    add(
+        "--weights",
+        choices=("stream", "local"),
+        default="stream",
+        help="local: workers have the model themselves",
+    )
+    add(
+        "--nthreads", type=_at_least(1), default=1, metavar="N", help="threads to compute with (default: 1)"
+    )
+    add(
+        "--kernels",
+        default="",
+        metavar="PLUGIN[:VARIANT],…",
+        help="kernels to prefer (see dllama-ops list)",
+    )
+    add(
+        "--net-turbo",
+        choices=("0", "1"),
+        default="1",
+        help="accepted for the C++ program's sake; no effect",
+    )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("output").add_argument
+    add("--json", action="store_true", dest="as_json", help="print one JSON object instead of text")
+    add("--log-level", choices=LOG_LEVELS, default="warning", help="least level to log (default: warning)")
+    add("--log-format", choices=LOG_FORMATS, default="text", help="how to log (default: text)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    if (arguments.model is None) != (arguments.tokenizer is None):
+        parser.error("--model and --tokenizer belong together: give both, or neither for the demo model")
+    seed = getattr(arguments, "seed", None)
+    options = RootOptions(
+        command=arguments.command,
+        model=arguments.model,
+        tokenizer=arguments.tokenizer,
+        prompt=getattr(arguments, "prompt", None),
+        steps=getattr(arguments, "steps", 0),
+        temperature=getattr(arguments, "temperature", 0.0),
+        topp=getattr(arguments, "topp", 0.9),
+        seed=int(time.time()) if seed is None else seed,
+        buffer_float_type=arguments.buffer_float_type,
+        max_seq_len=arguments.max_seq_len,
+        n_threads=arguments.nthreads,
+        workers=tuple(arguments.workers),
+        local_workers=arguments.local_workers,
+        stream_weights=arguments.weights == "stream",
+        kernels=arguments.kernels,
+        chat_template=getattr(arguments, "chat_template", None),
+        cpp_prompt_end=getattr(arguments, "cpp_prompt_end", False),
+        as_json=arguments.as_json,
+    )
+    set_up_logging(arguments.log_level, arguments.log_format)
+    limit_library_threads(options.n_threads)
+    # Only now: NumPy is heavy, and --help should answer at once.
+    from dllama_worker.root.run import run_root
+
+    return run_root(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

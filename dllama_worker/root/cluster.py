@@ -1,0 +1,109 @@
+"""The root's side of the network: it dials, greets, configures and commands (C++ ``NnNetwork::connect``)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+
+from dllama_proto.connection import Connection, Role
+from dllama_proto.events import Ack, AckKind
+from dllama_proto.limits import Limits
+from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, Peer
+from dllama_worker.channel import Channel
+from dllama_worker.errors import PeerLost
+from dllama_worker.root.address import WorkerAddress
+from dllama_worker.transport import Link, lost
+
+__all__ = ["Cluster"]
+
+#: Seconds a worker has to answer the phone, and then the greeting. A dead address must be told soon.
+_DIAL_TIMEOUT = 5.0
+_GREETING_TIMEOUT = 5.0
+
+
+class Cluster:
+    """The links to all workers. ``links`` is by node index; worker i of the list is node i + 1."""
+
+    def __init__(self, addresses: Sequence[WorkerAddress], limits: Limits | None = None) -> None:
+        self.addresses = tuple(addresses)
+        self.links: dict[int, Link] = {}
+        self._limits = limits or Limits()
+        self._channels: dict[int, Channel] = {}
+
+    @property
+    def n_nodes(self) -> int:
+        """Workers and the root."""
+        return len(self.addresses) + 1
+
+    @property
+    def channels(self) -> dict[int, Channel]:
+        """The conversation with each worker, by node index."""
+        return dict(self._channels)
+
+    def connect(self) -> None:
+        """Greet every worker in turn, then tell all that the cluster is complete.
+
+        Raises PeerLost naming the worker and its address, RemoteProtocolError where something else answers.
+        """
+        for worker_index, address in enumerate(self.addresses):
+            self._greet(worker_index, address)
+        for channel in self._channels.values():
+            channel.link.set_timeout(None)
+            channel.send(Ack(AckKind.ROOT_READY))
+
+    def configure(self, net: NetConfig, configs: Sequence[NodeConfig]) -> None:
+        """Send every worker what all share and its own part; ``configs`` is by node index, the root's too.
+
+        All workers prepare at the same time. Raises PeerLost.
+        """
+        for channel in self._channels.values():
+            channel.send(Ack(AckKind.NET_CONFIG_AHEAD))
+            channel.send(net)
+        for channel in self._channels.values():
+            channel.expect(Ack)
+        for node_index, channel in self._channels.items():
+            channel.send(Ack(AckKind.NODE_CONFIG_AHEAD))
+            channel.send(configs[node_index])
+        for channel in self._channels.values():
+            channel.expect(Ack)
+
+    def command(self, position: int, batch_size: int) -> None:
+        """Let every worker begin a forward. Raises PeerLost."""
+        packet = ControlPacket(position, batch_size)
+        for channel in self._channels.values():
+            channel.send(packet)
+
+    def forward_done(self) -> None:
+        """Note that every slice of the forward has been exchanged."""
+        for channel in self._channels.values():
+            channel.slices_exchanged()
+
+    def stop(self, position: int) -> None:
+        """Tell every worker that the session is over; who has gone already is not asked."""
+        for channel in self._channels.values():
+            try:
+                channel.send(ControlPacket(position, 0))
+            except PeerLost:
+                continue
+
+    def close(self) -> None:
+        """Close every link."""
+        for link in self.links.values():
+            link.close()
+        self.links.clear()
+        self._channels.clear()
+
+    def _greet(self, worker_index: int, address: WorkerAddress) -> None:
+        node_index = worker_index + 1
+        name = f"node {node_index} ({address})"
+        try:
+            sock = socket.create_connection((address.host, address.port), timeout=_DIAL_TIMEOUT)
+        except OSError as error:
+            raise lost(f"{name} cannot be reached", error) from error
+        link = self.links[node_index] = Link(sock, name)
+        link.set_timeout(_GREETING_TIMEOUT)
+        channel = self._channels[node_index] = Channel(link, Connection(Role.ROOT, limits=self._limits))
+        others = (other for i, other in enumerate(self.addresses) if i != worker_index)
+        peers = tuple(Peer(other.host, other.port) for other in others)
+        channel.send(Greeting(len(self.addresses), worker_index, peers))
+        channel.expect(Ack)

@@ -1,0 +1,88 @@
+"""Tokens in, logits out: commands the cluster and computes the root's own slice (C++ ``RootLlmInference``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dllama_worker.errors import InternalError
+from dllama_worker.executor import Executor
+from dllama_worker.node import Node
+from dllama_worker.root.cluster import Cluster
+
+__all__ = ["Inference", "Timing"]
+
+
+@dataclass(slots=True)
+class Timing:
+    """Where the time of some forwards went, on the root: seconds in ops and in syncs."""
+
+    n_tokens: int = 0
+    op_seconds: float = 0.0
+    sync_seconds: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return self.op_seconds + self.sync_seconds
+
+    def add(self, n_tokens: int, executor: Executor) -> None:
+        """Count the executor's last forward."""
+        self.n_tokens += n_tokens
+        self.op_seconds += executor.op_seconds
+        self.sync_seconds += executor.sync_seconds
+
+
+class Inference:
+    """A model on a cluster, with weights loaded. ``vocab_size`` logits a row; ``seq_len`` positions."""
+
+    def __init__(self, node: Node, cluster: Cluster, *, vocab_size: int, seq_len: int) -> None:
+        if node.executor is None:
+            raise InternalError("inference needs a node with weights")
+        pipes = {
+            config.name: pipe.data for config, pipe in zip(node.net.pipes, node.memory.pipes, strict=True)
+        }
+        self._node = node
+        self._executor = node.executor
+        self._cluster = cluster
+        self._tokens = pipes["TOK"]
+        self._logits = pipes["LG"][0, :, :vocab_size]
+        self.n_batches = node.net.n_batches
+        self.seq_len = seq_len
+        self.position = 0
+
+    def forward(self, tokens: Sequence[int], timing: Timing) -> npt.NDArray[np.float32]:
+        """Evaluate up to ``n_batches`` tokens at the current position and go on behind them.
+
+        Returns their logits, [len(tokens)][vocab_size], a view that the next forward overwrites. Raises
+        PeerLost, KernelDataError.
+        """
+        batch_size = len(tokens)
+        if not 0 < batch_size <= self.n_batches or self.position + batch_size > self.seq_len:
+            raise InternalError(
+                f"expected 1 to {self.n_batches} tokens within {self.seq_len} positions, "
+                f"got {batch_size} at {self.position}"
+            )
+        self._tokens[0, :batch_size, 0] = tokens
+        self._cluster.command(self.position, batch_size)
+        self._node.forward(self.position, batch_size)
+        self._cluster.forward_done()
+        self.position += batch_size
+        timing.add(batch_size, self._executor)
+        return self._logits[:batch_size]
+
+    def prefill(self, tokens: Sequence[int], timing: Timing) -> npt.NDArray[np.float32]:
+        """Evaluate any number of tokens in full batches; return the logits of the last, [vocab_size]."""
+        if not tokens:
+            raise InternalError("expected at least one token to evaluate")
+        for start in range(0, len(tokens), self.n_batches):
+            logits = self.forward(tokens[start : start + self.n_batches], timing)
+        last: npt.NDArray[np.float32] = logits[-1]
+        return last
+
+    def finish(self) -> None:
+        """End the session on every worker."""
+        self._cluster.stop(self.position)

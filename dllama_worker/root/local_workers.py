@@ -1,0 +1,129 @@
+"""Workers on this machine, started for one session of a root and ended with it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from dllama_worker.errors import MachineError
+from dllama_worker.root.address import WorkerAddress
+
+__all__ = ["LocalWorkers"]
+
+#: Seconds a worker has to start on a slow machine, and to end when asked.
+_START_TIMEOUT = 60.0
+_END_TIMEOUT = 5.0
+
+
+class LocalWorkers:
+    """A context manager: the worker processes run inside it; ``addresses`` is where they listen.
+
+    Each serves one session on loopback and would exit by itself after it; leaving the context ends them in
+    any case.
+    """
+
+    def __init__(
+        self, count: int, *, n_threads: int = 1, kernels: str = "", model: Path | None = None
+    ) -> None:
+        arguments = ["--port", "0", "--once", "--log-format", "json", "--nthreads", str(n_threads)]
+        if kernels:
+            arguments += ["--kernels", kernels]
+        if model is not None:
+            arguments += ["--model", str(model)]
+        self._command = [sys.executable, "-m", "dllama_worker", *arguments]
+        self._count = count
+        self._processes: list[_Process] = []
+        self.addresses: tuple[WorkerAddress, ...] = ()
+
+    def __enter__(self) -> LocalWorkers:
+        """Start them all at once, then wait for each to listen. Raises MachineError."""
+        try:
+            self._processes = [_Process(self._command) for _ in range(self._count)]
+            self.addresses = tuple(WorkerAddress("127.0.0.1", p.wait_for_port()) for p in self._processes)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """The processes' numbers, in the order of ``addresses``."""
+        return [process.pid for process in self._processes]
+
+    def _end(self) -> None:
+        for process in self._processes:
+            process.end()
+
+
+class _Process:
+    """One worker; a thread reads its log so that it never waits for us."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                start_new_session=True,  # Ctrl-C is for the root, which then ends its workers itself
+            )
+        except OSError as error:
+            raise MachineError(f"cannot start a worker process: {error.strerror or error}") from error
+        self.pid = self._process.pid
+        self._port: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._said: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self._process.stderr or ():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                self._said.append(line.strip())
+                continue
+            if entry.get("event") == "listening":
+                self._port.put(int(entry["port"]))
+            elif entry.get("level") in ("warning", "error"):
+                self._said.append(str(entry.get("message")))
+        self._port.put(None)
+
+    def wait_for_port(self) -> int:
+        try:
+            port = self._port.get(timeout=_START_TIMEOUT)
+        except queue.Empty:
+            raise MachineError(f"a local worker did not start within {_START_TIMEOUT:.0f} s") from None
+        if port is None:
+            raise MachineError(
+                "a local worker did not start: " + ("; ".join(self._said) or "it says nothing")
+            )
+        return port
+
+    def end(self) -> None:
+        """End the process, by force if it does not go."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            self._process.wait(_END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(_END_TIMEOUT)
+        if self._process.stderr is not None:
+            self._process.stderr.close()

@@ -1,0 +1,44 @@
+"""Everything a root can be told, in one frozen record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dllama_worker.root.address import WorkerAddress
+
+__all__ = ["CHAT_TEMPLATES", "COMMANDS", "RootOptions"]
+
+COMMANDS = ("inference", "perplexity", "chat")
+
+#: The built-in forms of a conversation, by the names that the C++ program gives them (and chatml).
+CHAT_TEMPLATES = ("llama2", "llama3", "deepSeek3", "chatml")
+
+
+@dataclass(frozen=True, slots=True)
+class RootOptions:
+    """What to run, on which cluster.
+
+    ``model`` and ``tokenizer`` None mean the demo model. ``steps`` counts prompt and generated tokens
+    together, 0 as many as the context holds. ``buffer_float_type`` None follows the model's weights.
+    ``stream_weights`` False sends none: the workers have their own copy of the model.
+    """
+
+    command: str
+    model: Path | None = None
+    tokenizer: Path | None = None
+    prompt: str | None = None
+    steps: int = 0
+    temperature: float = 0.8
+    topp: float = 0.9
+    seed: int = 0
+    buffer_float_type: str | None = None
+    max_seq_len: int = 0
+    n_threads: int = 1
+    workers: tuple[WorkerAddress, ...] = ()
+    local_workers: int = 0
+    stream_weights: bool = True
+    kernels: str = ""
+    chat_template: str | None = None
+    cpp_prompt_end: bool = False
+    as_json: bool = False

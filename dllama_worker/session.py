@@ -1,0 +1,155 @@
+"""One session of a worker: read, next event, dispatch, phase by phase; no byte is looked at here."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dllama_ops.table import KernelTable
+from dllama_proto.events import Ack, AckKind, Closed, WeightsEnd
+from dllama_proto.messages import ControlPacket, Greeting, WeightHeader
+from dllama_worker.config import ConfigReader
+from dllama_worker.errors import InternalError, PeerLost, WeightMismatch
+from dllama_worker.local_weights import LocalWeights
+from dllama_worker.memory import available_memory, check_memory, memory_need
+from dllama_worker.meter import Meter
+from dllama_worker.model.reader import ModelFile
+from dllama_worker.network import NetworkClient
+from dllama_worker.node import Node
+from dllama_worker.options import WorkerOptions
+from dllama_worker.report import Report, format_bytes
+from dllama_worker.shape import describe_model
+
+__all__ = ["Session"]
+
+#: A root that is silent for this long has finished a request: tell what it took.
+_REQUEST_GAP = 1.0
+
+
+class Session:
+    """What a worker does for one root, after the handshake; the network outlives it."""
+
+    def __init__(
+        self,
+        network: NetworkClient,
+        greeting: Greeting,
+        options: WorkerOptions,
+        table: KernelTable,
+        report: Report,
+        model: ModelFile | None = None,
+    ) -> None:
+        if network.root is None:
+            raise InternalError("a session needs a root: connect the network first")
+        self._network = network
+        self._channel = network.root
+        self._greeting = greeting
+        self._n_threads = options.n_threads
+        self._table = table
+        self._report = report
+        self._model = model
+        self._node: Node | None = None
+
+    def configure(self) -> None:
+        """Take the configuration, refuse it or bind it.
+
+        Raises ConfigRejected, MachineError, PeerLost, RemoteProtocolError.
+        """
+        reader = ConfigReader(self._channel)
+        net = reader.read_net()
+        config = reader.read_node()
+        self._report.table("model", "model", describe_model(net, config))
+        need, available = memory_need(net, config), available_memory()
+        self._report.info(
+            "memory",
+            f"memory needed {format_bytes(need.total)} (weights {format_bytes(need.weights)}, buffers "
+            f"{format_bytes(need.buffers)}, pipes {format_bytes(need.pipes)}), available "
+            + ("unknown" if available is None else format_bytes(available)),
+            needed=need.total,
+            weights=need.weights,
+            buffers=need.buffers,
+            pipes=need.pipes,
+            available=available,
+        )
+        check_memory(need, available)
+        self._node = Node(net, config, self._network.links, self._table, self._n_threads)
+        reader.accept()
+
+    def load_weights(self) -> None:
+        """Take the weights from the root, checked against the local model, or from that alone.
+
+        Raises WeightMismatch, UsageError (the local model does not fit), PeerLost, RemoteProtocolError.
+        """
+        node = self._configured()
+        local = None
+        if self._model is not None:
+            local = LocalWeights(self._model, node.net, node.config)
+        with self._report.progress("weights", "weights", node.weights.total) as advance:
+            while not isinstance(event := self._channel.wait_event(), WeightsEnd):
+                if not isinstance(event, WeightHeader):
+                    raise PeerLost(
+                        self._channel.link.name, "closed the connection before all weights had come"
+                    )
+                self._receive_piece(node, event, local)
+                advance(event.n_bytes)
+            if node.weights.is_untouched and local is not None:
+                for piece in local.pieces():
+                    header = piece.header
+                    node.weights.load(header.name, header.op_index, header.offset, local.data(piece))
+                    advance(header.n_bytes)
+        if node.weights.is_untouched and local is None:
+            raise WeightMismatch("the root sent no weights: start this worker with --model PATH")
+        node.ready(self._report)
+        self._channel.send(Ack(AckKind.WEIGHTS))
+        self._report.info(
+            "weights_loaded",
+            f"weights loaded: {format_bytes(node.weights.n_bytes)}",
+            bytes=node.weights.n_bytes,
+        )
+
+    def run(self) -> str:
+        """Evaluate until the root stops; return why it ended. Raises PeerLost, KernelDataError."""
+        node = self._configured()
+        executor = node.executor
+        if executor is None:
+            raise InternalError("run needs weights: call load_weights first")
+        meter = Meter(self._network.links.values())
+        try:
+            while True:
+                self._wait_for_request(meter)
+                event = self._channel.wait_event()
+                if isinstance(event, Closed):
+                    return "the root closed the connection"
+                if not isinstance(event, ControlPacket):
+                    raise InternalError(f"expected a control packet from the protocol, got {event!r}")
+                if event.is_stop:
+                    return "the root stopped"
+                meter.start()
+                node.forward(event.position, event.batch_size)
+                self._channel.slices_exchanged()
+                meter.add(event.batch_size, executor.op_seconds, executor.sync_seconds)
+        finally:
+            meter.report(self._report)
+
+    def _receive_piece(self, node: Node, piece: WeightHeader, local: LocalWeights | None) -> None:
+        """Receive a piece where it belongs; with a local model, beside it, to compare."""
+        view = None
+        if local is None:
+            view = node.weights.view(piece.name, piece.op_index, piece.offset, piece.n_bytes)
+        if view is not None:
+            self._channel.receive_payload_into(view)
+            node.weights.arrived(piece.name, piece.op_index, piece.offset, piece.n_bytes)
+            return
+        data = np.empty(piece.n_bytes, dtype=np.uint8).data
+        self._channel.receive_payload_into(data)
+        if local is not None:
+            local.check(piece.name, piece.op_index, piece.offset, data)
+        node.weights.load(piece.name, piece.op_index, piece.offset, data)
+
+    def _wait_for_request(self, meter: Meter) -> None:
+        """Tell what the last request took once the root falls silent."""
+        if not self._channel.link.wait_readable(_REQUEST_GAP):
+            meter.report(self._report)
+
+    def _configured(self) -> Node:
+        if self._node is None:
+            raise InternalError("the session has no configuration: call configure first")
+        return self._node

@@ -1,0 +1,191 @@
+"""A worker from listening to the end of a session; one bad peer costs one session, never the process."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+
+from dllama_ops.errors import KernelDataError, OpsError
+from dllama_ops.plugins import make_plugin_manager
+from dllama_ops.table import KernelTable, build_kernel_table
+from dllama_proto.errors import LocalProtocolError, RemoteProtocolError
+from dllama_worker.errors import ExitCode, NodeError, UsageError, exit_code
+from dllama_worker.model.reader import open_model
+from dllama_worker.network import NetworkClient, Stopped
+from dllama_worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
+from dllama_worker.report import Report
+from dllama_worker.session import Session
+
+__all__ = ["Worker", "run_worker"]
+
+
+class Worker:
+    """A worker node, step by step (``connect``, ``load_weights``, ``run``) or for good (``serve_forever``).
+
+    The steps raise what went wrong: PeerLost and RemoteProtocolError for the others' faults, ConfigRejected,
+    WeightMismatch, MachineError; ``serve_forever`` reports it and serves the next root.
+    """
+
+    def __init__(
+        self,
+        host: str = DEFAULT_HOST,
+        port: int = DEFAULT_PORT,
+        model_path: str | Path | None = None,
+        *,
+        n_threads: int = 1,
+        kernels: str = "",
+        options: WorkerOptions | None = None,
+        report: Report | None = None,
+    ) -> None:
+        """Take the usual arguments, or ``options`` with everything; listens only when asked to.
+
+        Raises UsageError where the model or the kernels asked for cannot be used.
+        """
+        self.options = options or WorkerOptions(
+            host=host,
+            port=port,
+            n_threads=n_threads,
+            model=None if model_path is None else Path(model_path),
+            kernels=kernels,
+        )
+        self._report = report or Report()
+        self._model = None if self.options.model is None else open_model(self.options.model)
+        self._table = _kernel_table(self.options.kernels, self._report)
+        self._network = NetworkClient(
+            self.options.host,
+            self.options.port,
+            handshake_timeout=self.options.handshake_timeout,
+            mesh_timeout=self.options.mesh_timeout,
+            report=self._report,
+        )
+        self._session: Session | None = None
+        self._stopping = threading.Event()
+
+    def listen(self) -> tuple[str, int]:
+        """Start to listen and return the address; ``connect`` does it by itself. Raises MachineError."""
+        return self._network.listen()
+
+    def connect(self) -> None:
+        """Wait for a root, join the mesh, take the configuration and verify it."""
+        self.disconnect()
+        greeting = self._network.connect()
+        self._session = Session(
+            self._network, greeting, self.options, self._table, self._report, self._model
+        )
+        self._session.configure()
+
+    def load_weights(self) -> None:
+        """Take the weights from the root, the local model, or both."""
+        self._current().load_weights()
+
+    def run(self) -> str:
+        """Evaluate whatever the root asks for until the session ends; return why it ended."""
+        return self._current().run()
+
+    def disconnect(self) -> None:
+        """End the session, if there is one, and give its memory back."""
+        self._session = None
+        self._network.disconnect()
+
+    def stop(self) -> None:
+        """Make whatever runs end soon; safe from any thread and from a signal handler."""
+        self._stopping.set()
+        self._network.interrupt()
+
+    def close(self) -> None:
+        """End everything."""
+        self.disconnect()
+        self._network.close()
+
+    def serve_forever(self) -> None:
+        """Serve one root after another until :meth:`stop`. Raises MachineError if it cannot listen."""
+        self.announce()
+        while not self._stopping.is_set():
+            self.serve_once()
+
+    def serve_once(self) -> ExitCode:
+        """Serve one session, report how it ended, and return the exit code for it. Raises MachineError."""
+        self._network.listen()
+        try:
+            self.connect()
+            self.load_weights()
+            reason = self.run()
+        except Stopped:
+            return ExitCode.OK
+        except Exception as error:
+            if self._stopping.is_set():
+                return ExitCode.OK
+            code = _blame(error)
+            self._tell_failure(error, code)
+            return code
+        else:
+            self._report.info("session_ended", f"session ended: {reason}", reason=reason)
+            return ExitCode.OK
+        finally:
+            self.disconnect()
+
+    def announce(self) -> None:
+        """Listen, and say where and for whom. Raises MachineError."""
+        host, port = self.listen()
+        note = ""
+        if host in ("127.0.0.1", "::1"):
+            note = " (this machine only; --host 0.0.0.0 opens it to the network, without authentication)"
+        self._report.info("listening", f"listening on {host}:{port}{note}", host=host, port=port)
+
+    def _current(self) -> Session:
+        if self._session is None:
+            raise UsageError("there is no session: call connect first")
+        return self._session
+
+    def _tell_failure(self, error: Exception, code: ExitCode) -> None:
+        kind = type(error).__name__
+        if code is ExitCode.INTERNAL:
+            text = f"session ended by a bug of this program, please report it: {kind}: {error}"
+            self._report.error("session_failed", text, traceback=True, kind=kind)
+        else:
+            self._report.warning("session_failed", f"session ended: {error}", kind=kind, reason=str(error))
+
+
+def _blame(error: Exception) -> ExitCode:
+    if isinstance(error, KernelDataError):  # the root asked for a position or token that does not exist
+        return ExitCode.PEER
+    return exit_code(error)
+
+
+def _kernel_table(prefer: str, report: Report) -> KernelTable:
+    try:
+        table = build_kernel_table(make_plugin_manager(), prefer)
+    except OpsError as error:
+        raise UsageError(str(error)) from error
+    for fault in table.faults:
+        report.warning("plugin_fault", f"{fault}; going on without it", plugin=fault.plugin)
+    return table
+
+
+def run_worker(options: WorkerOptions, report: Report, *, once: bool) -> int:
+    """Be the command: serve, end cleanly on SIGTERM and Ctrl-C, return the exit code."""
+    try:
+        worker = Worker(options=options, report=report)
+    except NodeError as error:
+        report.error("cannot_start", str(error))
+        return error.exit_code
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        worker.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    try:
+        if once:
+            worker.announce()
+            return worker.serve_once()
+        worker.serve_forever()
+    except (NodeError, RemoteProtocolError, LocalProtocolError) as error:
+        report.error("cannot_start", str(error))
+        return exit_code(error)
+    finally:
+        worker.close()
+        report.info("stopped", "stopped")
+    return ExitCode.OK
