@@ -60,6 +60,11 @@ class Channel:
         self.connection.payload_received(self.connection.payload_size)
         self.connection.payload_sent(self.connection.unsent_size)
 
+    def send_payload(self, data: memoryview) -> None:
+        """Send the payload that the last message announced, or its next part. Raises PeerLost."""
+        self.link.send(data)
+        self.connection.payload_sent(len(data))
+
     def receive_payload_into(self, view: memoryview) -> None:
         """Fill ``view`` with the payload that the last event announced, or with its next part."""
         n = self.connection.take_payload(view)

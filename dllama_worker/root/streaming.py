@@ -1,0 +1,79 @@
+"""Weights on their way out: every worker is fed at the same time, straight from the model file's pages."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from dllama_proto.events import Ack, WeightsEnd
+from dllama_worker.channel import Channel
+from dllama_worker.model.reader import ModelFile
+from dllama_worker.node import Node
+from dllama_worker.root.cluster import Cluster
+from dllama_worker.root.partition import Partition
+from dllama_worker.root.weights import WeightPiece, node_weight_pieces
+
+__all__ = ["count_weight_bytes", "load_weights"]
+
+
+def count_weight_bytes(model: ModelFile, partition: Partition, *, stream: bool) -> int:
+    """Return the bytes that :func:`load_weights` will move."""
+    nodes = range(partition.n_nodes if stream else 1)
+    pieces = (piece for node in nodes for piece in node_weight_pieces(model.header, partition, node))
+    return sum(piece.header.n_bytes for piece in pieces)
+
+
+def load_weights(
+    model: ModelFile,
+    partition: Partition,
+    root: Node,
+    cluster: Cluster,
+    *,
+    stream: bool,
+    advance: Callable[[int], None],
+) -> None:
+    """Load the root's own slices and send every worker its own; ``stream`` False sends none of them.
+
+    ``advance`` is told of the bytes as they go, from one thread at a time. Raises PeerLost for the first
+    worker that is lost, having closed the links of all.
+    """
+    lock = threading.Lock()
+
+    def moved(n: int) -> None:
+        with lock:
+            advance(n)
+
+    def pieces(node: int) -> Iterable[WeightPiece]:
+        return node_weight_pieces(model.header, partition, node)
+
+    channels = cluster.channels
+    with ThreadPoolExecutor(max_workers=len(channels) or 1, thread_name_prefix="weights") as pool:
+        futures = [
+            pool.submit(_send, channel, pieces(node) if stream else (), model, moved)
+            for node, channel in channels.items()
+        ]
+        try:
+            for piece in pieces(0):
+                header = piece.header
+                root.weights.load(header.name, header.op_index, header.offset, piece.data(model))
+                moved(header.n_bytes)
+            for future in futures:
+                future.result()
+        except BaseException:
+            # The other threads may be waiting for workers that will not read on: wake them.
+            for channel in channels.values():
+                channel.link.shutdown()
+            raise
+
+
+def _send(
+    channel: Channel, pieces: Iterable[WeightPiece], model: ModelFile, moved: Callable[[int], None]
+) -> None:
+    """Send one worker its pieces and the end, and wait until it is ready."""
+    for piece in pieces:
+        channel.send(piece.header)
+        channel.send_payload(piece.data(model))
+        moved(piece.header.n_bytes)
+    channel.send(WeightsEnd())
+    channel.expect(Ack)
