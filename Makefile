@@ -3,7 +3,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test lint types unit clean
+.PHONY: test lint types unit demo clean
+
+# Text on a cluster of two processes, with the small model that comes with the package.
+demo: $(STAMP)
+	$(BIN)/dllama-root inference --prompt "ROMEO:" --steps 128 --temperature 0.7 --seed 7 --local-workers 1
 
 # Everything that must hold: style, types, import direction, tests.
 test: lint types unit

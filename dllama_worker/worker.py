@@ -7,11 +7,10 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from dllama_ops.errors import KernelDataError, OpsError
-from dllama_ops.plugins import make_plugin_manager
-from dllama_ops.table import KernelTable, build_kernel_table
+from dllama_ops.errors import KernelDataError
 from dllama_proto.errors import LocalProtocolError, RemoteProtocolError
 from dllama_worker.errors import ExitCode, NodeError, UsageError, exit_code
+from dllama_worker.kernels import choose_kernels
 from dllama_worker.model.reader import open_model
 from dllama_worker.network import NetworkClient, Stopped
 from dllama_worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
@@ -52,7 +51,7 @@ class Worker:
         )
         self._report = report or Report()
         self._model = None if self.options.model is None else open_model(self.options.model)
-        self._table = _kernel_table(self.options.kernels, self._report)
+        self._table = choose_kernels(self.options.kernels, self._report)
         self._network = NetworkClient(
             self.options.host,
             self.options.port,
@@ -152,16 +151,6 @@ def _blame(error: Exception) -> ExitCode:
     if isinstance(error, KernelDataError):  # the root asked for a position or token that does not exist
         return ExitCode.PEER
     return exit_code(error)
-
-
-def _kernel_table(prefer: str, report: Report) -> KernelTable:
-    try:
-        table = build_kernel_table(make_plugin_manager(), prefer)
-    except OpsError as error:
-        raise UsageError(str(error)) from error
-    for fault in table.faults:
-        report.warning("plugin_fault", f"{fault}; going on without it", plugin=fault.plugin)
-    return table
 
 
 def run_worker(options: WorkerOptions, report: Report, *, once: bool) -> int:

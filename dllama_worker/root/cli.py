@@ -166,7 +166,7 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", dest="as_json", help="print one JSON object instead of text")
-    add("--log-level", choices=LOG_LEVELS, default="warning", help="least level to log (default: warning)")
+    add("--log-level", choices=LOG_LEVELS, default="info", help="least level to log (default: info)")
     add("--log-format", choices=LOG_FORMATS, default="text", help="how to log (default: text)")
 
 

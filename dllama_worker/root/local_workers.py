@@ -21,6 +21,9 @@ __all__ = ["LocalWorkers"]
 _START_TIMEOUT = 60.0
 _END_TIMEOUT = 5.0
 
+#: What is summed up of a worker's reports.
+_FIGURES = ("tokens", "op_seconds", "sync_seconds")
+
 
 class LocalWorkers:
     """A context manager: the worker processes run inside it; ``addresses`` is where they listen.
@@ -65,6 +68,10 @@ class LocalWorkers:
         """The processes' numbers, in the order of ``addresses``."""
         return [process.pid for process in self._processes]
 
+    def figures(self) -> list[dict[str, float]]:
+        """Return what each worker told of its work (seconds in ops and syncs, tokens), once it has ended."""
+        return [process.figures() for process in self._processes]
+
     def _end(self) -> None:
         for process in self._processes:
             process.end()
@@ -88,6 +95,7 @@ class _Process:
         self.pid = self._process.pid
         self._port: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._said: list[str] = []
+        self._figures: dict[str, float] = {}
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -100,6 +108,9 @@ class _Process:
                 continue
             if entry.get("event") == "listening":
                 self._port.put(int(entry["port"]))
+            elif entry.get("event") == "evaluated":
+                for name in _FIGURES:
+                    self._figures[name] = self._figures.get(name, 0) + entry[name]
             elif entry.get("level") in ("warning", "error"):
                 self._said.append(str(entry.get("message")))
         self._port.put(None)
@@ -114,6 +125,13 @@ class _Process:
                 "a local worker did not start: " + ("; ".join(self._said) or "it says nothing")
             )
         return port
+
+    def figures(self) -> dict[str, float]:
+        """Wait for the process to end, as it does after its session, and return the sums of what it told."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_TIMEOUT)
+        self._reader.join(_END_TIMEOUT)
+        return dict(self._figures)
 
     def end(self) -> None:
         """End the process, by force if it does not go."""

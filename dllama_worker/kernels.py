@@ -1,0 +1,25 @@
+"""The kernels of this process: every plugin asked once, what is broken told, what was asked for preferred."""
+
+from __future__ import annotations
+
+from dllama_ops.errors import OpsError
+from dllama_ops.plugins import make_plugin_manager
+from dllama_ops.table import KernelTable, build_kernel_table
+from dllama_worker.errors import UsageError
+from dllama_worker.report import Report
+
+__all__ = ["choose_kernels"]
+
+
+def choose_kernels(prefer: str, report: Report) -> KernelTable:
+    """Build the kernel table for a ``--kernels`` preference; broken plugins are reported and left out.
+
+    Raises UsageError where the preference names what does not exist, or two plugins clash.
+    """
+    try:
+        table = build_kernel_table(make_plugin_manager(), prefer)
+    except OpsError as error:
+        raise UsageError(str(error)) from error
+    for fault in table.faults:
+        report.warning("plugin_fault", f"{fault}; going on without it", plugin=fault.plugin)
+    return table

@@ -1,0 +1,202 @@
+"""The three things a root does: continue a prompt, measure perplexity, chat."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from dllama_worker.errors import UsageError
+from dllama_worker.root.chat import EosDetector, EosState, Message, choose_template
+from dllama_worker.root.decoder import TokenDecoder
+from dllama_worker.root.generate import Generation, prompt_perplexity
+from dllama_worker.root.inference import Timing
+from dllama_worker.root.options import RootOptions
+from dllama_worker.root.sampler import Sampler
+from dllama_worker.root.session import RootSession
+from dllama_worker.root.summary import node_figures, timing_figures, write_summary
+
+__all__ = ["run_chat", "run_inference", "run_perplexity"]
+
+
+def run_inference(session: RootSession, options: RootOptions) -> None:
+    """Continue the prompt, showing text as it comes. Raises UsageError where it does not fit the context."""
+    prompt = options.prompt or ""
+    tokens, leftover = session.tokenizer.encode_with_leftover(prompt)
+    last = min(options.steps or session.inference.seq_len, session.inference.seq_len)
+    if not tokens:
+        raise UsageError(
+            "the prompt has no tokens: this tokenizer adds none at the start, so give it some text"
+        )
+    if len(tokens) > last:
+        raise UsageError(
+            f"the prompt has {len(tokens)} tokens, more than the {last} of --steps or the context"
+        )
+    generation = Generation(session.inference, _sampler(options))
+    limit = last - len(tokens) + 1
+    if options.cpp_prompt_end and len(tokens) > 1:
+        generation.evaluate(tokens[:-1])
+        stream = generation.predict_after(leftover, limit)
+    else:
+        stream = generation.predict(generation.evaluate(tokens), limit)
+    _say(options, prompt)
+    predicted, text = _show(stream, session.tokenizer.decoder(), quiet=options.as_json)
+    _say(options, "\n")
+    session.inference.finish()
+    total = _total(generation.evaluation, generation.prediction)
+    nodes = node_figures(session, total)
+    _finish(
+        options,
+        {
+            "command": "inference",
+            "prompt": prompt,
+            "prompt_tokens": tokens,
+            "tokens": predicted,
+            "text": text,
+            "load_seconds": round(session.load_seconds, 3),
+            "evaluation": timing_figures(generation.evaluation),
+            "prediction": timing_figures(generation.prediction),
+            "nodes": nodes,
+        },
+        write_summary(generation.evaluation, generation.prediction, nodes),
+    )
+
+
+def run_perplexity(session: RootSession, options: RootOptions) -> None:
+    """Tell how well the model foresees the prompt. Raises UsageError where it is too short or too long."""
+    tokens = session.tokenizer.encode(options.prompt or "")
+    if not 2 <= len(tokens) <= session.inference.seq_len:
+        raise UsageError(
+            f"perplexity needs a prompt of 2 to {session.inference.seq_len} tokens, this one has {len(tokens)}"
+        )
+    timing = Timing()
+    perplexity = prompt_perplexity(session.inference, tokens, timing)
+    session.inference.finish()
+    nodes = node_figures(session, timing)
+    _say(options, f"perplexity: {perplexity:.6f} ({len(tokens)} tokens, lower is better)\n")
+    _finish(
+        options,
+        {
+            "command": "perplexity",
+            "prompt_tokens": tokens,
+            "perplexity": perplexity,
+            "load_seconds": round(session.load_seconds, 3),
+            "evaluation": timing_figures(timing),
+            "nodes": nodes,
+        },
+        write_summary(timing, Timing(), nodes),
+    )
+
+
+def run_chat(session: RootSession, options: RootOptions) -> None:
+    """Talk until the input or the context ends."""
+    inference, tokenizer = session.inference, session.tokenizer
+    template = choose_template(tokenizer, options.chat_template)
+    generation = Generation(inference, _sampler(options))
+    pending: list[Message] = []
+    if system := _ask("System prompt (optional): "):
+        pending.append(Message("system", system))
+    replies: list[dict[str, str]] = []
+    while inference.position < inference.seq_len:
+        said = _ask("\nUser\n> ")
+        if said is None:
+            break
+        if not said:
+            continue
+        pending.append(Message("user", said))
+        prompt = template.render(pending)
+        pending.clear()
+        tokens = tokenizer.encode(prompt.text, is_start=inference.position == 0)
+        if inference.position + len(tokens) > inference.seq_len:
+            break
+        _say(options, f"\nAssistant\n{prompt.shown}")
+        stream = generation.predict(generation.evaluate(tokens), inference.seq_len)
+        reply = prompt.shown + _show_reply(stream, session, quiet=options.as_json)
+        replies.append({"user": said, "assistant": reply})
+    if inference.position >= inference.seq_len - 1:
+        print("\n(end of context)", file=sys.stderr)
+    inference.finish()
+    total = _total(generation.evaluation, generation.prediction)
+    nodes = node_figures(session, total)
+    document = {
+        "command": "chat",
+        "template": template.name,
+        "turns": replies,
+        "load_seconds": round(session.load_seconds, 3),
+        "evaluation": timing_figures(generation.evaluation),
+        "prediction": timing_figures(generation.prediction),
+        "nodes": nodes,
+    }
+    _say(options, "\n")
+    _finish(options, document, write_summary(generation.evaluation, generation.prediction, nodes))
+
+
+def _sampler(options: RootOptions) -> Sampler:
+    return Sampler(options.temperature, options.topp, options.seed)
+
+
+def _total(*timings: Timing) -> Timing:
+    total = Timing()
+    for timing in timings:
+        total.n_tokens += timing.n_tokens
+        total.op_seconds += timing.op_seconds
+        total.sync_seconds += timing.sync_seconds
+    return total
+
+
+def _show(stream: Iterable[int], decoder: TokenDecoder, *, quiet: bool) -> tuple[list[int], str]:
+    """Write each token's text as soon as it is there; return the tokens and the whole text."""
+    tokens: list[int] = []
+    text = bytearray()
+    for token in stream:
+        tokens.append(token)
+        piece = decoder.decode(token) or b""
+        text += piece
+        if not quiet:
+            _write(piece)
+    return tokens, text.decode("utf-8", "replace")
+
+
+def _show_reply(stream: Iterable[int], session: RootSession, *, quiet: bool) -> str:
+    """Write a reply up to the model's end of it (C++ ``chat``); return it."""
+    decoder = session.tokenizer.decoder()
+    detector = EosDetector.of(session.tokenizer.file)
+    text = bytearray()
+    for token in stream:
+        state = detector.append(token, decoder.decode(token))
+        if state is EosState.MAYBE_EOS:
+            continue
+        delta = detector.delta() or b""
+        text += delta
+        if not quiet:
+            _write(delta)
+        detector.reset()
+        if state is EosState.EOS:
+            # The end token belongs to the conversation: the next turn follows it.
+            break
+    return text.decode("utf-8", "replace")
+
+
+def _ask(question: str) -> str | None:
+    """Read a line from the person; None at the end of the input. The question goes to standard error."""
+    print(question, end="", flush=True, file=sys.stderr)
+    line = sys.stdin.readline()
+    return line.rstrip("\n") if line else None
+
+
+def _say(options: RootOptions, text: str) -> None:
+    if not options.as_json:
+        _write(text.encode("utf-8", "surrogateescape"))
+
+
+def _write(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _finish(options: RootOptions, document: dict[str, Any], summary: str) -> None:
+    if options.as_json:
+        print(json.dumps(document, ensure_ascii=False))
+    else:
+        print(f"\n{summary}", file=sys.stderr)

@@ -1,0 +1,120 @@
+"""From options to a cluster that is ready to infer: files, layout, connections, weights; and the end of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dllama_proto.enums import FloatType
+from dllama_worker.demo import MODEL_PATH, TOKENIZER_PATH
+from dllama_worker.kernels import choose_kernels
+from dllama_worker.memory import available_memory, check_memory, memory_need
+from dllama_worker.model.reader import ModelFile, open_model
+from dllama_worker.node import Node
+from dllama_worker.report import Report, format_bytes
+from dllama_worker.root.cluster import Cluster
+from dllama_worker.root.inference import Inference
+from dllama_worker.root.layout import build_layout
+from dllama_worker.root.local_workers import LocalWorkers
+from dllama_worker.root.options import RootOptions
+from dllama_worker.root.partition import Partition, even_partition
+from dllama_worker.root.streaming import count_weight_bytes, load_weights
+from dllama_worker.root.tokenizer import Tokenizer, load_tokenizer
+
+__all__ = ["RootSession", "open_session"]
+
+_SYNC_TYPES = {"f32": FloatType.F32, "q80": FloatType.Q80}
+
+
+@dataclass(slots=True)
+class RootSession:
+    """A cluster with its weights loaded. ``load_seconds`` is what that took, connecting included."""
+
+    inference: Inference
+    tokenizer: Tokenizer
+    model: ModelFile
+    cluster: Cluster
+    local_workers: LocalWorkers
+    load_seconds: float
+
+
+@contextmanager
+def open_session(options: RootOptions, report: Report) -> Iterator[RootSession]:
+    """Set a session up, and end it: every worker is told, every local one ended, whatever happens.
+
+    Raises UsageError, PeerLost, MachineError, ConfigRejected, and RemoteProtocolError where something else
+    than a worker answers.
+    """
+    started = time.perf_counter()
+    model, tokenizer = _open_files(options, report)
+    n_nodes = 1 + len(options.workers) + options.local_workers
+    partition = even_partition(model.header, n_nodes)
+    layout = build_layout(model.header, partition, _sync_type(options, model))
+    table = choose_kernels(options.kernels, report)
+    check_memory(memory_need(layout.net, layout.nodes[0]), available_memory())
+    with ExitStack() as stack:
+        local = stack.enter_context(
+            LocalWorkers(
+                options.local_workers,
+                n_threads=options.n_threads,
+                kernels=options.kernels,
+                model=None if options.stream_weights else model.path,
+            )
+        )
+        cluster = Cluster((*options.workers, *local.addresses))
+        stack.callback(cluster.close)
+        cluster.connect()
+        cluster.configure(layout.net, layout.nodes)
+        root = Node(layout.net, layout.nodes[0], cluster.links, table, options.n_threads)
+        _load(options, model, partition, root, cluster, report)
+        header = model.header
+        inference = Inference(root, cluster, vocab_size=header.vocab_size, seq_len=header.seq_len)
+        yield RootSession(inference, tokenizer, model, cluster, local, time.perf_counter() - started)
+
+
+def _open_files(options: RootOptions, report: Report) -> tuple[ModelFile, Tokenizer]:
+    model_path, tokenizer_path = options.model, options.tokenizer
+    if model_path is None or tokenizer_path is None:
+        model_path, tokenizer_path = Path(MODEL_PATH), Path(TOKENIZER_PATH)
+        report.info("demo_model", "no --model: using the small demo model that comes with this package")
+    model = open_model(model_path, options.max_seq_len)
+    tokenizer = load_tokenizer(tokenizer_path)
+    if tokenizer.vocab_size != model.header.vocab_size:
+        report.warning(
+            "vocab_size",
+            f"{tokenizer_path} has {tokenizer.vocab_size} tokens, {model_path} has {model.header.vocab_size}: "
+            "do they belong together?",
+        )
+    return model, tokenizer
+
+
+def _sync_type(options: RootOptions, model: ModelFile) -> FloatType:
+    if options.buffer_float_type is not None:
+        return _SYNC_TYPES[options.buffer_float_type]
+    return FloatType.F32 if model.header.weight_float_type is FloatType.F32 else FloatType.Q80
+
+
+def _load(
+    options: RootOptions,
+    model: ModelFile,
+    partition: Partition,
+    root: Node,
+    cluster: Cluster,
+    report: Report,
+) -> None:
+    stream = options.stream_weights
+    total = count_weight_bytes(model, partition, stream=stream)
+    started = time.perf_counter()
+    with report.progress("weights", "weights", total) as advance:
+        load_weights(model, partition, root, cluster, stream=stream, advance=advance)
+    root.ready(report)
+    seconds = time.perf_counter() - started
+    report.info(
+        "weights_loaded",
+        f"weights loaded: {format_bytes(total)} for {partition.n_nodes} nodes in {seconds:.1f} s",
+        bytes=total,
+        seconds=round(seconds, 3),
+    )
