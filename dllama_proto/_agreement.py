@@ -44,7 +44,7 @@ class Agreement:
         self._net: NetConfig | None = None
         self._weights: dict[WeightKey, int] = {}
         self._seq_len: int | None = None
-        self._plan: LinkPlan | None = None
+        self._node: NodeConfig | None = None
 
     def faults(self, event: Event) -> Iterator[Fault]:
         """Yield what is wrong with a message at this point of the session."""
@@ -70,7 +70,7 @@ class Agreement:
                 self._greeting = event
             case NetConfig():
                 self._net = event
-            case NodeConfig() if self._net is not None:
+            case NodeConfig():
                 self._weights = {
                     (op.name, op.index): op.weight_size.n_bytes
                     for segment in event.segments
@@ -78,15 +78,16 @@ class Agreement:
                     if op.weight_size.n_bytes
                 }
                 self._seq_len = _seq_len(event)
-                self._plan = plan_syncs(self._net, event).link(_ROOT)
+                self._node = event
             case _:
                 pass
 
     def link_plan(self, role: Role) -> LinkPlan:
         """Return what a forward moves over the link, as this end sees it; the node config must be known."""
-        if self._plan is None:
-            raise RuntimeError("a forward before the node config: a bug in the phase table")
-        return self._plan if role is Role.WORKER else self._plan.reversed()
+        if self._net is None or self._node is None:
+            raise RuntimeError("slices planned before the node config: a bug in the phase table")
+        plan = plan_syncs(self._net, self._node).link(_ROOT)
+        return plan if role is Role.WORKER else plan.reversed()
 
 
 def _seq_len(node: NodeConfig) -> int | None:

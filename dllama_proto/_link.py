@@ -8,10 +8,11 @@ sending.
 from __future__ import annotations
 
 from dllama_proto._buffer import ReceiveBuffer
-from dllama_proto._payload import SlicePayload, WeightPayload
+from dllama_proto._payload import SlicePayload, SliceSchedule, WeightPayload
 from dllama_proto._phases import Phase
 from dllama_proto.errors import LocalProtocolError, RemoteProtocolError
 from dllama_proto.events import NEED_DATA, PAUSED, Closed, Event, NoEvent, PayloadChunk, SliceData
+from dllama_proto.sync_plan import LinkPlan
 
 __all__ = ["Link"]
 
@@ -26,6 +27,7 @@ class Link:
         self._failure: RemoteProtocolError | None = None
         self._incoming: WeightPayload | SlicePayload | None = None
         self._outgoing: WeightPayload | SlicePayload | None = None
+        self._incoming_slices = self._outgoing_slices = SliceSchedule(())
 
     @property
     def phase(self) -> Phase:
@@ -139,9 +141,29 @@ class Link:
     def _next_event(self) -> Event | NoEvent:
         raise NotImplementedError
 
-    def _payload_moved(self) -> None:
-        """End the phase if the last byte of its payload has been counted."""
+    def _payload_done(self) -> None:
+        """Enter the phase that follows the last byte of a payload, in every direction that has one."""
         raise NotImplementedError
+
+    def _plan_slices(self, plan: LinkPlan) -> None:
+        """Learn what every forward moves over this link."""
+        self._incoming_slices = SliceSchedule(plan.receives)
+        self._outgoing_slices = SliceSchedule(plan.sends)
+
+    def _begin_slices(self, batch_size: int) -> None:
+        """Expect, and owe, the slices of a forward."""
+        self._incoming = SlicePayload(self._incoming_slices, batch_size)
+        self._outgoing = SlicePayload(self._outgoing_slices, batch_size)
+        self._payload_moved()
+
+    def _payload_moved(self) -> None:
+        """Forget payloads whose last byte has been counted, and with the last of them end the phase."""
+        if self._incoming is not None and not self._incoming.remaining:
+            self._incoming = None
+        if self._outgoing is not None and not self._outgoing.remaining:
+            self._outgoing = None
+        if self._incoming is None and self._outgoing is None:
+            self._payload_done()
 
     def _piece_size(self) -> int:
         """Return the size of the piece being read, what has arrived of it included; 0 for none."""

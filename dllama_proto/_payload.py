@@ -13,7 +13,7 @@ from itertools import accumulate
 from dllama_proto.messages import WeightHeader
 from dllama_proto.sync_plan import Transfer
 
-__all__ = ["SlicePayload", "WeightPayload"]
+__all__ = ["SlicePayload", "SliceSchedule", "WeightPayload"]
 
 
 class WeightPayload:
@@ -42,27 +42,37 @@ class WeightPayload:
         return f"weight {self._header.name!r} of index {self._header.op_index}, byte {self.offset}"
 
 
+class SliceSchedule:
+    """The slices that each forward moves over one link in one direction, in the order on the wire."""
+
+    def __init__(self, transfers: Sequence[Transfer]) -> None:
+        self.transfers = transfers
+        #: Where each transfer ends, in bytes of a forward of one row.
+        self.ends = list(accumulate(transfer.size for transfer in transfers))
+        self.row_size = self.ends[-1] if self.ends else 0
+
+
 class SlicePayload:
     """The slices of one forward over one link in one direction: transfer after transfer, row after row.
 
     ``remaining`` bytes of them are still to come.
     """
 
-    def __init__(self, transfers: Sequence[Transfer], batch_size: int) -> None:
-        self._transfers = transfers
-        self._ends = list(accumulate(transfer.size * batch_size for transfer in transfers))
-        self._total = self._ends[-1] if self._ends else 0
-        self.remaining = self._total
+    def __init__(self, schedule: SliceSchedule, batch_size: int) -> None:
+        self._schedule = schedule
+        self._batch_size = batch_size
+        self.remaining = schedule.row_size * batch_size
 
     def place(self) -> tuple[Transfer, int, int]:
         """Return the transfer and row of the next byte, and the byte within the slice.
 
         There must be one: ``remaining`` is not 0.
         """
-        done = self._total - self.remaining
-        index = bisect_right(self._ends, done)
-        transfer = self._transfers[index]
-        row, byte = divmod(done - (self._ends[index - 1] if index else 0), transfer.size)
+        schedule, batch_size = self._schedule, self._batch_size
+        done = schedule.row_size * batch_size - self.remaining
+        index = bisect_right(schedule.ends, done // batch_size)
+        transfer = schedule.transfers[index]
+        row, byte = divmod(done - (schedule.ends[index] - transfer.size) * batch_size, transfer.size)
         return transfer, row, byte
 
     @property

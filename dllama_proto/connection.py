@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from dllama_proto._agreement import Agreement
 from dllama_proto._link import Link
-from dllama_proto._payload import SlicePayload, WeightPayload
+from dllama_proto._payload import WeightPayload
 from dllama_proto._phases import ACK_PHASES, FIRST_PHASE, ROOT_LINK, AckKind, Phase, Role, Signal
 from dllama_proto._readers import READERS
 from dllama_proto._writers import write
@@ -180,11 +180,10 @@ class Connection(Link):
             else:
                 self._incoming = payload
             self._payload_moved()
-        elif signal is Signal.FORWARD and isinstance(event, ControlPacket):
-            plan = self._agreement.link_plan(self.role)
-            self._incoming = SlicePayload(plan.receives, event.batch_size)
-            self._outgoing = SlicePayload(plan.sends, event.batch_size)
-            self._payload_moved()
+        elif isinstance(event, NodeConfig):
+            self._plan_slices(self._agreement.link_plan(self.role))
+        elif isinstance(event, ControlPacket) and not event.is_stop:
+            self._begin_slices(event.batch_size)
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
@@ -194,13 +193,8 @@ class Connection(Link):
             self._reader = READERS[phase](self._limits)
             self._piece = next(self._reader)
 
-    def _payload_moved(self) -> None:
-        if self._incoming is not None and not self._incoming.remaining:
-            self._incoming = None
-        if self._outgoing is not None and not self._outgoing.remaining:
-            self._outgoing = None
-        if self._incoming is None and self._outgoing is None:
-            self._enter(ROOT_LINK[self._phase].next[Signal.PAYLOAD_DONE])
+    def _payload_done(self) -> None:
+        self._enter(ROOT_LINK[self._phase].next[Signal.PAYLOAD_DONE])
 
     def _piece_size(self) -> int:
         if self._piece is not None:

@@ -8,7 +8,6 @@ the plan of the configuration tells the rest.
 from __future__ import annotations
 
 from dllama_proto._link import Link
-from dllama_proto._payload import SlicePayload
 from dllama_proto._phases import PEER_LINK, Phase, Signal
 from dllama_proto.errors import LocalProtocolError
 from dllama_proto.events import Event, NoEvent, SliceData
@@ -27,6 +26,7 @@ class PeerConnection(Link):
     def __init__(self, plan: LinkPlan) -> None:
         super().__init__()
         self.plan = plan
+        self._plan_slices(plan)
 
     def begin_forward(self, batch_size: int) -> None:
         """Expect, and owe, the slices of ``batch_size`` rows: ``payload_size`` and ``unsent_size`` bytes.
@@ -40,9 +40,7 @@ class PeerConnection(Link):
                 got=str(batch_size),
             )
         self._phase = PEER_LINK[self._phase].next[Signal.FORWARD]
-        self._incoming = SlicePayload(self.plan.receives, batch_size)
-        self._outgoing = SlicePayload(self.plan.sends, batch_size)
-        self._payload_moved()
+        self._begin_slices(batch_size)
 
     def send(self, event: SliceData) -> memoryview:
         """Return the bytes of the next slice that we owe, and count them as sent.
@@ -54,10 +52,5 @@ class PeerConnection(Link):
     def _next_event(self) -> Event | NoEvent:
         return self._paused() if self._incoming is None else self._next_of_payload()
 
-    def _payload_moved(self) -> None:
-        if self._incoming is not None and not self._incoming.remaining:
-            self._incoming = None
-        if self._outgoing is not None and not self._outgoing.remaining:
-            self._outgoing = None
-        if self._incoming is None and self._outgoing is None:
-            self._phase = PEER_LINK[self._phase].next[Signal.PAYLOAD_DONE]
+    def _payload_done(self) -> None:
+        self._phase = PEER_LINK[self._phase].next[Signal.PAYLOAD_DONE]

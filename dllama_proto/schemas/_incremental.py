@@ -101,7 +101,6 @@ class _Run(Record[dict[str, Any]]):
         construct.Struct.__init__(self, *subcons)
         self.cls = dict
         self.names = tuple(subcon.name for subcon in subcons)
-        self._compiled = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +222,7 @@ def _read_text(text: Text, length: int, path: str, cursor: _Cursor) -> Reader[st
 def _check_size(choice: Choice, values: dict[str, Any], path: str, offset: int) -> None:
     """Hold a size that the wire states against the one that follows from what was chosen."""
     key = values[choice.key]
-    size = choice.cases[key].sizeof()
+    size = choice.cases[key].fixed_size
     if values[choice.size] != size:
         raise RemoteProtocolError(
             path, expected=f"{size} for {key.name}", got=str(values[choice.size]), offset=offset

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields as dataclass_fields
 from enum import IntEnum
+from functools import cached_property
+from io import BytesIO
 from typing import Any, Generic, TypeVar
 
 import construct
@@ -195,7 +197,7 @@ class SizeOf(construct.Rebuild):  # type: ignore[misc]
     """A ``u32``: the size of the record that ``choice`` chooses; when building, it follows."""
 
     def __init__(self, choice: Choice) -> None:
-        super().__init__(U32, lambda context: choice.cases[context[choice.key]].sizeof())
+        super().__init__(U32, lambda context: choice.cases[context[choice.key]].fixed_size)
         self.choice = choice
 
 
@@ -212,7 +214,19 @@ class Record(Struct, Generic[R]):  # type: ignore[misc]
         missing = set(self.names) - {subcon.name for subcon in self.subcons}
         if missing:
             raise TypeError(f"{cls.__name__} has fields that its schema lacks: {sorted(missing)}")
-        self._compiled: Any = None
+
+    @cached_property
+    def fixed_size(self) -> int:
+        """Bytes that the record always takes; only for records whose fields are all of fixed size."""
+        size: int = self.sizeof()
+        return size
+
+    @cached_property
+    def _parse_compiled(self) -> Callable[[BytesIO, Any], R]:
+        # Construct's own entry sets up a context first, which takes longer than all the rest and which
+        # records of fixed size do not look at.
+        parse: Callable[[BytesIO, Any], R] = self.compile().parsefunc
+        return parse
 
     def make(self, values: Mapping[str, Any]) -> R:
         """Return the record with these values; those that are on the wire only are dropped."""
@@ -220,10 +234,7 @@ class Record(Struct, Generic[R]):  # type: ignore[misc]
 
     def parse_fixed(self, data: bytes | memoryview) -> R:
         """Parse a record of fixed size, by compiled code. Raises UnknownCodeError."""
-        if self._compiled is None:
-            self._compiled = self.compile()
-        record: R = self._compiled.parse(data)
-        return record
+        return self._parse_compiled(BytesIO(data), None)
 
     def _parse(self, stream: Any, context: Any, path: str) -> R:
         values = super()._parse(stream, context, path)
@@ -258,9 +269,9 @@ def parse_exactly(schema: Record[R], data: bytes | memoryview, path: str, offset
 
     Raises RemoteProtocolError, whose path begins with ``path``, where sizes differ or a code is unknown.
     """
-    if len(data) != schema.sizeof():
+    if len(data) != schema.fixed_size:
         raise RemoteProtocolError(
-            path, expected=f"{schema.sizeof()} bytes", got=str(len(data)), offset=offset
+            path, expected=f"{schema.fixed_size} bytes", got=str(len(data)), offset=offset
         )
     try:
         return schema.parse_fixed(data)
