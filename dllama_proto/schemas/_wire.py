@@ -19,7 +19,7 @@ from io import BytesIO
 from typing import Any, Generic, TypeVar
 
 import construct
-from construct import Array, Bytes, Int32sl, Int32ul, Int64ul, Struct, this
+from construct import Bytes, Int32sl, Int32ul, Int64ul, Struct, this
 
 from dllama_proto.errors import LocalProtocolError, RemoteProtocolError
 
@@ -124,7 +124,10 @@ class _Float32(construct.Adapter):  # type: ignore[misc]
         return self.decode(obj)
 
     def _encode(self, obj: float, context: Any, path: str) -> int:
-        return self.encode(obj)
+        try:
+            return self.encode(obj)
+        except OverflowError as error:
+            raise construct.FormatFieldError(str(error), path=path) from None
 
     def _emitparse(self, code: Any) -> str:
         code.linkedinstances[id(self)] = self
@@ -181,7 +184,22 @@ class Text(construct.Adapter):  # type: ignore[misc]
             raise construct.StringError(f"expected {error}", path=path) from None
 
     def _encode(self, obj: str, context: Any, path: str) -> bytes:
-        return self.encode(obj)
+        try:
+            return self.encode(obj)
+        except ValueError as error:
+            raise construct.StringError(str(error), path=path) from None
+
+
+class Array(construct.Array):  # type: ignore[misc]
+    """As construct's, but errors in building name the item."""
+
+    def _build(self, obj: Any, stream: Any, context: Any, path: str) -> Any:
+        count = construct.evaluate(self.count, context)
+        if len(obj) != count:
+            raise construct.RangeError(f"{count} items, not {len(obj)}", path=path)
+        for index, item in enumerate(obj):
+            self.subcon._build(item, stream, context, f"{path}[{index}]")
+        return obj
 
 
 class Choice(construct.Switch):  # type: ignore[misc]

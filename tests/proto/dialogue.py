@@ -23,11 +23,13 @@ __all__ = [
     "End",
     "bytewise",
     "bytewise_but_payload",
+    "decode_both",
     "decode_peers",
     "decode_root",
     "in_random_pieces",
+    "just_as_wanted",
+    "whole",
 ]
-__all__ += ["just_as_wanted", "whole"]
 
 #: How many bytes to feed next, of how many that are left.
 Chooser = Callable[[Link, int], int]
@@ -57,8 +59,11 @@ def in_random_pieces(seed: int) -> Chooser:
 class End:
     """One end of a link: what it receives, and every event and byte that comes of it."""
 
-    def __init__(self, link: Connection | PeerConnection, data: bytes, choose: Chooser) -> None:
+    def __init__(
+        self, link: Connection | PeerConnection, data: bytes, choose: Chooser, *, ended: bool = True
+    ) -> None:
         self.link = link
+        self._ended = ended
         self.events: list[Any] = []
         self.sent = bytearray()
         self._left = data
@@ -74,8 +79,10 @@ class End:
                 if n:
                     self.link.receive_data(self._left[:n])
                     self._left = self._left[n:]
-                else:
+                elif self._ended:
                     self.link.receive_eof()
+                else:
+                    return happened
             elif event is PAUSED or isinstance(event, Closed):
                 if event is not PAUSED and event not in self.events:
                     self.events.append(event)
@@ -102,8 +109,18 @@ def _talk(one: End, other: End) -> None:
 
 def decode_root(session: Session, worker: int, choose: Chooser) -> tuple[End, End]:
     """Decode the link between the root and a worker; return the worker's end, then the root's."""
-    at_worker = End(Connection(Role.WORKER), session.data(0, worker), choose)
-    at_root = End(Connection(Role.ROOT), session.data(worker, 0), choose)
+    return decode_both(session.data(0, worker), session.data(worker, 0), choose)
+
+
+def decode_both(
+    from_root: bytes, from_worker: bytes, choose: Chooser, *, ended: bool = True
+) -> tuple[End, End]:
+    """Decode both directions of a link; return the worker's end, then the root's.
+
+    Where the streams have not ended, what cannot be understood yet is left.
+    """
+    at_worker = End(Connection(Role.WORKER), from_root, choose, ended=ended)
+    at_root = End(Connection(Role.ROOT), from_worker, choose, ended=ended)
     _talk(at_worker, at_root)
     return at_worker, at_root
 
