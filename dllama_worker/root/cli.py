@@ -85,6 +85,8 @@ def make_parser() -> argparse.ArgumentParser:
         "perplexity", help="how well the model foresees a text", description="Measure perplexity of a text."
     )
     _add_prompt(perplexity)
+    for name in ("--steps", "--temperature", "--topp", "--seed"):  # the C++ program takes and ignores them
+        perplexity.add_argument(name, dest="ignored", help=argparse.SUPPRESS)
     chat = commands.add_parser("chat", help="talk with the model", description="Talk with the model.")
     _add_sampling(chat)
     chat.add_argument(

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from dllama_worker.errors import UsageError
-from dllama_worker.root.chat import EosDetector, EosState, Message, choose_template
+from dllama_worker.root.chat import ChatContext, EosDetector, EosState, choose_template
 from dllama_worker.root.decoder import TokenDecoder
 from dllama_worker.root.generate import Generation, prompt_perplexity
 from dllama_worker.root.inference import Timing
@@ -94,28 +94,28 @@ def run_chat(session: RootSession, options: RootOptions) -> None:
     inference, tokenizer = session.inference, session.tokenizer
     template = choose_template(tokenizer, options.chat_template)
     generation = Generation(inference, _sampler(options))
-    pending: list[Message] = []
+    context = ChatContext(template, tokenizer)
     if system := _ask("System prompt (optional): "):
-        pending.append(Message("system", system))
+        context.say("system", system)
     replies: list[dict[str, str]] = []
-    while inference.position < inference.seq_len:
-        said = _ask("\nUser\n> ")
-        if said is None:
-            break
+    while (said := _ask("\nUser\n> ")) is not None:
         if not said:
             continue
-        pending.append(Message("user", said))
-        prompt = template.render(pending)
-        pending.clear()
-        tokens = tokenizer.encode(prompt.text, is_start=inference.position == 0)
+        context.say("user", said)
+        prompt, inference.position, tokens = context.next_prompt()
         if inference.position + len(tokens) > inference.seq_len:
+            _say_end_of_context()
             break
+        start = inference.position
         _say(options, f"\nAssistant\n{prompt.shown}")
         stream = generation.predict(generation.evaluate(tokens), inference.seq_len)
-        reply = prompt.shown + _show_reply(stream, session, quiet=options.as_json)
+        predicted, reply = _show_reply(stream, session, quiet=options.as_json)
+        context.evaluated(start, [*tokens, *predicted][: inference.position - start])
+        context.say("assistant", reply)
         replies.append({"user": said, "assistant": reply})
-    if inference.position >= inference.seq_len - 1:
-        print("\n(end of context)", file=sys.stderr)
+        if inference.position >= inference.seq_len:
+            _say_end_of_context()
+            break
     inference.finish()
     total = _total(generation.evaluation, generation.prediction)
     nodes = node_figures(session, total)
@@ -158,24 +158,30 @@ def _show(stream: Iterable[int], decoder: TokenDecoder, *, quiet: bool) -> tuple
     return tokens, text.decode("utf-8", "replace")
 
 
-def _show_reply(stream: Iterable[int], session: RootSession, *, quiet: bool) -> str:
-    """Write a reply up to the model's end of it (C++ ``chat``); return it."""
+def _show_reply(stream: Iterable[int], session: RootSession, *, quiet: bool) -> tuple[list[int], str]:
+    """Write a reply up to the model's end of it (C++ ``chat``); return its tokens and its text."""
     decoder = session.tokenizer.decoder()
     detector = EosDetector.of(session.tokenizer.file)
+    tokens: list[int] = []
     text = bytearray()
-    for token in stream:
-        state = detector.append(token, decoder.decode(token))
-        if state is EosState.MAYBE_EOS:
-            continue
+
+    def show() -> None:
         delta = detector.delta() or b""
-        text += delta
+        text.extend(delta)
         if not quiet:
             _write(delta)
         detector.reset()
+
+    for token in stream:
+        tokens.append(token)
+        state = detector.append(token, decoder.decode(token))
+        if state is EosState.MAYBE_EOS:
+            continue
+        show()
         if state is EosState.EOS:
-            # The end token belongs to the conversation: the next turn follows it.
             break
-    return text.decode("utf-8", "replace")
+    show()  # what was held back as the beginning of an end that did not come
+    return tokens, text.decode("utf-8", "replace")
 
 
 def _ask(question: str) -> str | None:
@@ -183,6 +189,10 @@ def _ask(question: str) -> str | None:
     print(question, end="", flush=True, file=sys.stderr)
     line = sys.stdin.readline()
     return line.rstrip("\n") if line else None
+
+
+def _say_end_of_context() -> None:
+    print("\n(end of context)", file=sys.stderr)
 
 
 def _say(options: RootOptions, text: str) -> None:
