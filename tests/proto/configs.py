@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -195,9 +196,9 @@ def op_params(draw: st.DrawFn, code: OpCode, n_buffers: int) -> OpParams:
                 )
             )
         case OpCode.MULTIHEAD_ATT:
-            return MultiHeadAttConfig(
-                *(draw(u32s) for _ in range(7)), 0, *(draw(buffers) for _ in range(4))
-            )
+            fields: dict[str, st.SearchStrategy[Any]] = dict.fromkeys(_ATT_SIZES, u32s)
+            fields |= dict.fromkeys(_ATT_BUFFERS, buffers)
+            return draw(st.builds(MultiHeadAttConfig, position_pipe=st.just(0), **fields))
         case OpCode.MUL:
             return MulConfig(draw(buffers))
         case OpCode.SCALE:
