@@ -56,14 +56,14 @@ from dllama_proto.schemas._incremental import Piece, Reader
 from dllama_proto.schemas._layout import offset_of
 
 __all__ = [
-    "NEED_DATA",
-    "PAUSED",
     "Ack",
     "AckKind",
     "Closed",
     "Connection",
     "Event",
+    "NEED_DATA",
     "NoEvent",
+    "PAUSED",
     "PayloadChunk",
     "Phase",
     "Role",

@@ -11,13 +11,13 @@ from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig
 from dllama_proto.sync_plan import Transfer
 
 __all__ = [
-    "NEED_DATA",
-    "PAUSED",
     "Ack",
     "AckKind",
     "Closed",
     "Event",
+    "NEED_DATA",
     "NoEvent",
+    "PAUSED",
     "PayloadChunk",
     "SliceData",
     "WeightsEnd",

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from dllama_worker.root.chat.conversation import Message, Prompt
 
-__all__ = ["FORMS", "BuiltInTemplate", "recognise_form"]
+__all__ = ["BuiltInTemplate", "FORMS", "recognise_form"]
 
 # The bars of these two are fullwidth ones.
 _USER = "<\uff5cUser\uff5c>"

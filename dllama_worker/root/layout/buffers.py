@@ -8,7 +8,7 @@ from dllama_proto.enums import FloatType
 from dllama_proto.messages import BufferConfig, Size3D
 from dllama_worker.root.layout.shape import NodeShape
 
-__all__ = ["Buffers", "BufferIndexes", "lay_buffers"]
+__all__ = ["BufferIndexes", "Buffers", "lay_buffers"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,172 @@
+"""What the documentation says holds: names, links, and the programs in it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from dllama_ops import (
+    KernelKey,
+    OpContext,
+    OpsPluginManager,
+    Tensor,
+    build_kernel_table,
+    compile_segment,
+    reference,
+)
+from dllama_ops.kernel import BoundOp
+from dllama_ops.params import NoParams
+from dllama_ops.testing import check_kernel, random_case
+from dllama_proto.connection import NEED_DATA
+from dllama_proto.enums import FloatType, OpCode, OpQuantType
+from dllama_proto.errors import RemoteProtocolError
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("dllama_proto", "dllama_ops", "dllama_worker")
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+SILU = KernelKey(OpCode.SILU, OpQuantType.F32_F32_F32)
+
+
+def page_id(page: Path) -> str:
+    return page.name
+
+
+def code_blocks(page: Path, language: str = "python") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.M | re.S)
+
+
+def block_with(page: Path, text: str) -> str:
+    [block] = [block for block in code_blocks(page) if text in block]
+    return block
+
+
+def module_of(block: str, name: str) -> ModuleType:
+    module = ModuleType(name)
+    exec(compile(block, name, "exec"), module.__dict__)  # noqa: S102 # our own documentation
+    return module
+
+
+def plugin_manager(plugin: ModuleType) -> OpsPluginManager:
+    manager = OpsPluginManager()
+    manager.add("numpy", lambda: reference)
+    manager.add(plugin.__name__, lambda: plugin)
+    return manager
+
+
+def silu_context(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> OpContext:
+    """An op over one buffer of rows, in place as the wire has it."""
+    rows, x = values.shape
+    tensor = Tensor.over(FloatType.F32, values, z=1, y=rows, x=x)
+    return OpContext(SILU, "block_act", 0, rows, 1, tensor, tensor, None, NoParams())
+
+
+# The layout -----------------------------------------------------------------------------------------
+
+
+def named_files() -> list[str]:
+    return re.findall(r"^\| `(dllama_[^`]+)` \|", (ROOT / "docs/layout.md").read_text(), re.M)
+
+
+def test_layout_names_every_module() -> None:
+    modules = {
+        str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")
+    }
+    assert sorted(modules - set(named_files())) == []
+
+
+def test_layout_names_nothing_else_and_nothing_twice() -> None:
+    names = named_files()
+    assert [name for name in names if not (ROOT / name).is_file()] == []
+    assert sorted(set(names)) == sorted(names)
+
+
+# Links ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    relative = [target.partition("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
+    assert [target for target in relative if not (page.parent / target).exists()] == []
+
+
+def test_readme_links_to_every_page() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert [page.name for page in PAGES[1:] if f"(docs/{page.name})" not in text] == []
+
+
+# Programs -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_python_blocks_compile(page: Path) -> None:
+    for number, block in enumerate(code_blocks(page)):
+        compile(block, f"{page.name}, block {number}", "exec")
+
+
+def test_the_readme_has_a_plugin_of_ten_lines_and_its_entry_point() -> None:
+    block = block_with(ROOT / "README.md", "dllama_register_kernels")
+    code = [line for line in block.splitlines() if line.strip() and not re.match(r"#|import|from", line)]
+    assert len(code) <= 10
+    [toml] = code_blocks(ROOT / "README.md", "toml")
+    assert "[project.entry-points.dllama_ops]" in toml
+
+
+def test_the_plugin_of_the_readme_is_chosen_and_right() -> None:
+    plugin = module_of(block_with(ROOT / "README.md", "dllama_register_kernels"), "my_kernels")
+    table = build_kernel_table(plugin_manager(plugin))
+    assert table.faults == ()
+    assert table.get(SILU).plugin == "my_kernels"
+    values = np.array([[-3, -0.5, 0, 2], [1, 2, 3, 4]], np.float32)
+    before = values.copy()
+    kernel = table.get(SILU).factory(silu_context(values))
+    kernel.finish_weight()
+    kernel.forward(1)
+    exact = before[0].astype(np.float64) / (1 + np.exp(-before[0].astype(np.float64)))
+    np.testing.assert_allclose(values[0], exact, rtol=1e-6)
+    assert (values[1] == before[1]).all()
+    assert all(check_kernel(table.get(SILU).factory, random_case(SILU, seed)) == [] for seed in range(5))
+
+
+@pytest.mark.slow
+def test_the_plugin_of_the_kernel_page_passes_its_own_test(tmp_path: Path) -> None:
+    page = ROOT / "docs/kernels.md"
+    plugin = block_with(page, "class FastSilu")
+    (tmp_path / "fast_silu.py").write_text(plugin)
+    (tmp_path / "run.py").write_text(block_with(page, "def test_fast_silu") + "\ntest_fast_silu()\n")
+    subprocess.run([sys.executable, "-W", "error", "run.py"], cwd=tmp_path, check=True)
+    table = build_kernel_table(plugin_manager(module_of(plugin, "fast_silu")))
+    assert table.get(SILU).plugin == "fast_silu"
+
+
+def test_the_compiler_of_the_kernel_page_takes_a_segment() -> None:
+    plugin = module_of(block_with(ROOT / "docs/kernels.md", "def dllama_compile_segment"), "in_one_call")
+    table = build_kernel_table(plugin_manager(plugin))
+    values = np.ones((2, 4), np.float32)
+    context = silu_context(values)
+    op = BoundOp(context, table.get(SILU).factory(context))
+    compiled = partial(compile_segment, table.compilers, n_threads=1)
+    assert compiled([op]).plugin is None
+    choice = compiled([op, op])
+    assert (choice.plugin, choice.faults) == ("in_one_call", ())
+    choice.segment.forward(1)
+    once = 1 / (1 + np.exp(-1))
+    np.testing.assert_allclose(values[0], once / (1 + np.exp(-once)), rtol=1e-4)
+    assert (values[1] == 1).all()
+
+
+def test_the_program_of_the_protocol_page_tells_a_root_from_a_stranger() -> None:
+    program = module_of(block_with(ROOT / "docs/protocol.md", "def first_event"), "first_event")
+    assert program.first_event(b"") is None
+    greeting = program.first_event(bytes([1, 0, 0, 0, 0, 0, 0, 0]))
+    assert (greeting.n_sockets, greeting.worker_index) == (1, 0)
+    assert greeting is not NEED_DATA
+    with pytest.raises(RemoteProtocolError, match="n_sockets"):
+        program.first_event(b"GET / HTTP/1.1\r\n\r\n")
