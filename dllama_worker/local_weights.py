@@ -30,14 +30,12 @@ class LocalWeights:
             self._pieces.setdefault((piece.header.name, piece.header.op_index), []).append(piece)
         self._check_sizes(config)
 
-    def pieces(self) -> Iterator[WeightPiece]:
-        """Yield every piece that this node needs."""
-        for pieces in self._pieces.values():
-            yield from pieces
-
-    def data(self, piece: WeightPiece) -> memoryview:
-        """Return the bytes of one of :meth:`pieces`."""
-        return piece.data(self._model)
+    def portions(self) -> Iterator[tuple[str, int, int, memoryview]]:
+        """Yield everything that this node needs, as (op name, op index, offset, bytes); use each at once."""
+        for (name, index), pieces in self._pieces.items():
+            for piece in pieces:
+                for offset, data in piece.portions(self._model):
+                    yield name, index, offset, data
 
     def check(self, name: str, index: int, offset: int, received: memoryview) -> None:
         """Hold what the root sent for an op, from byte ``offset`` on, against the file.
@@ -50,7 +48,7 @@ class LocalWeights:
             low, high = max(start, offset), min(stop, end)
             if low >= high:
                 continue
-            ours = np.frombuffer(self.data(piece), dtype=np.uint8)[low - start : high - start]
+            ours = np.frombuffer(piece.data(self._model), dtype=np.uint8)[low - start : high - start]
             theirs = np.frombuffer(received, dtype=np.uint8)[low - offset : high - offset]
             if not np.array_equal(ours, theirs):
                 first = low + int(np.argmax(ours != theirs))

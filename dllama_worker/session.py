@@ -91,10 +91,9 @@ class Session:
                 self._receive_piece(node, event, local)
                 advance(event.n_bytes)
             if node.weights.is_untouched and local is not None:
-                for piece in local.pieces():
-                    header = piece.header
-                    node.weights.load(header.name, header.op_index, header.offset, local.data(piece))
-                    advance(header.n_bytes)
+                for name, index, offset, data in local.portions():
+                    node.weights.load(name, index, offset, data)
+                    advance(len(data))
         if node.weights.is_untouched and local is None:
             raise WeightMismatch("the root sent no weights: start this worker with --model PATH")
         node.ready(self._report)

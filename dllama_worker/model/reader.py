@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -33,13 +34,20 @@ class ModelFile:
     The map lasts as long as this object or any view of it does. Made by :func:`open_model`.
     """
 
-    def __init__(self, path: Path, header: ModelHeader, data: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        header: ModelHeader,
+        data: np.ndarray[Any, np.dtype[np.uint8]],
+        mapping: mmap.mmap,
+    ) -> None:
         self.path = path
         self.header = header
         self.tensors: Mapping[_Key, TensorEntry] = MappingProxyType(
             {(entry.name, entry.layer, entry.expert): entry for entry in tensor_entries(header)}
         )
         self._data = data
+        self._map = mapping
 
     @property
     def n_bytes(self) -> int:
@@ -54,6 +62,20 @@ class ModelFile:
         stored = self._data[entry.offset : entry.offset + entry.n_bytes]
         return stored.view(storage_dtype(entry.float_type)).reshape(entry.d, -1)
 
+    def release(self, entry: TensorEntry, rows: range) -> None:
+        """Let the system take back the memory through which rows of a tensor were read.
+
+        Its numbers stay readable, from the file again. Without this a root that streams a model through the
+        map seems to hold all of it.
+        """
+        if not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        row_bytes = entry.n_bytes // entry.d
+        start = -(-(entry.offset + rows.start * row_bytes) // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = (entry.offset + rows.stop * row_bytes) // mmap.PAGESIZE * mmap.PAGESIZE - start
+        if length > 0:
+            self._map.madvise(mmap.MADV_DONTNEED, start, length)
+
 
 def open_model(path: Path, max_seq_len: int = 0) -> ModelFile:
     """Open a model file, its context cut to ``max_seq_len`` where that is given.
@@ -66,10 +88,11 @@ def open_model(path: Path, max_seq_len: int = 0) -> ModelFile:
             prefix = file.read(MODEL_PREFIX_SIZE)
             header = decode_model_header(prefix + file.read(model_header_size(prefix) - MODEL_PREFIX_SIZE))
         check_file_size(header, path.stat().st_size)
-        data = np.memmap(path, dtype=np.uint8, mode="r")
+        with path.open("rb") as file:
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read as a model: {error.strerror or error}") from error
     except ProtocolError as error:
         raise UsageError(f"{path}: {error}") from error
-    # A plain array on the same memory: views of a memmap carry its machinery with them.
-    return ModelFile(path, header.with_max_seq_len(max_seq_len), np.asarray(data))
+    data = np.frombuffer(mapping, dtype=np.uint8)
+    return ModelFile(path, header.with_max_seq_len(max_seq_len), data, mapping)

@@ -7,6 +7,7 @@ are wanted.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +73,13 @@ class TensorSlice:
     def is_contiguous(self) -> bool:
         """Whether the slice stands in one piece in the file."""
         return len(self.columns) == self.entry.n or len(self.rows) == 1
+
+    def parts(self, max_bytes: int) -> Iterator[TensorSlice]:
+        """Cut the slice into runs of whole rows of up to ``max_bytes`` each, at least a row."""
+        n_rows = max(1, max_bytes * len(self.rows) // self.n_bytes)
+        for start in range(self.rows.start, self.rows.stop, n_rows):
+            rows = range(start, min(start + n_rows, self.rows.stop))
+            yield TensorSlice(self.entry, rows, self.columns)
 
     def view(self, model: ModelFile) -> np.ndarray[Any, np.dtype[Any]]:
         """View the slice in the file, shape (rows, columns) or (rows, columns / 32) blocks."""

@@ -56,8 +56,9 @@ def load_weights(
         try:
             for piece in pieces(0):
                 header = piece.header
-                root.weights.load(header.name, header.op_index, header.offset, piece.data(model))
-                moved(header.n_bytes)
+                for offset, data in piece.portions(model):
+                    root.weights.load(header.name, header.op_index, offset, data)
+                    moved(len(data))
             for future in futures:
                 future.result()
         except BaseException:
@@ -73,7 +74,8 @@ def _send(
     """Send one worker its pieces and the end, and wait until it is ready."""
     for piece in pieces:
         channel.send(piece.header)
-        channel.send_payload(piece.data(model))
-        moved(piece.header.n_bytes)
+        for _, data in piece.portions(model):
+            channel.send_payload(data)
+            moved(len(data))
     channel.send(WeightsEnd())
     channel.expect(Ack)

@@ -21,6 +21,9 @@ from dllama_worker.root.partition import NodeShare, Partition
 
 __all__ = ["WeightPiece", "node_weight_pieces"]
 
+#: Large enough that a call costs nothing beside its bytes, small enough not to be noticed in memory.
+_PORTION_BYTES = 8 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class WeightPiece:
@@ -32,6 +35,18 @@ class WeightPiece:
     def data(self, model: ModelFile) -> memoryview:
         """Return the bytes: a view of the file, or a copy for slices of columns."""
         return self.slice.data(model)
+
+    def portions(self, model: ModelFile) -> Iterator[tuple[int, memoryview]]:
+        """Yield the same bytes a few at a time, each with its offset in the weight.
+
+        What has been used is released from memory, so a file of any size takes little of it.
+        """
+        offset = self.header.offset
+        for part in self.slice.parts(_PORTION_BYTES):
+            data = part.data(model)
+            yield offset, data
+            offset += len(data)
+            model.release(part.entry, part.rows)
 
 
 def node_weight_pieces(header: ModelHeader, partition: Partition, node_index: int) -> Iterator[WeightPiece]:
