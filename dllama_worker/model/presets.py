@@ -42,6 +42,7 @@ PRESETS: Mapping[str, tuple[ArchType, Mapping[ModelKey, int]]] = MappingProxyTyp
             | {ModelKey.N_LAYERS: 2, ModelKey.N_HEADS: 4},
         ),
         "gqa": (ArchType.LLAMA, _SMALL),
+        "mha": (ArchType.LLAMA, {**_SMALL, ModelKey.N_KV_HEADS: 8}),
         "llama31": (ArchType.LLAMA, _SMALL | _llama31_rope(8, 64)),
         "qwen3": (ArchType.QWEN3, _SMALL_QWEN3),
         "qwen3_moe": (
