@@ -38,12 +38,12 @@ class Link:
 
     @property
     def n_wanted(self) -> int:
-        """Bytes that would complete the piece at hand; 0 where an event is ready or it is our turn.
+        """Bytes that would complete the piece at hand; 0 where it is there, or where none is due.
 
         Whoever reads at most this many bytes never reads past the message at hand, so the payload behind
         it is still in the socket and can be received in place.
         """
-        return max(0, self._piece_size() - len(self._buffer))
+        return 0 if self._failure else max(0, self._piece_size() - len(self._buffer))
 
     def receive_data(self, data: bytes | bytearray | memoryview) -> None:
         """Store bytes that came from the other side. Nothing is parsed: ask ``next_event``.

@@ -22,11 +22,11 @@ from types import MappingProxyType
 
 __all__ = [
     "ACK_PHASES",
+    "AckKind",
     "FIRST_PHASE",
     "PEER_LINK",
-    "ROOT_LINK",
-    "AckKind",
     "Phase",
+    "ROOT_LINK",
     "Role",
     "Signal",
     "Turn",

@@ -21,10 +21,9 @@ class Limits:
 
     #: Workers of a cluster. C++ stops at the number of KV heads, 8 to 64 in published models.
     n_sockets: int = 255
-    #: A DNS name takes at most 253 bytes, its NUL one, an address far less.
+    #: A DNS name has at most 253 characters, an address far fewer.
     host_length: int = 255
-    #: Names of pipes, buffers and ops; the longest that C++ sends has 22 bytes ("block_multihead_att"
-    #: is 20).
+    #: Names of pipes, buffers and ops; the longest that C++ sends ("block_multihead_att") takes 20.
     name_length: int = 255
     #: Rows of a forward; C++ sends 32. Positions must stay exact in float32, seq_len bounds them as well.
     n_batches: int = 65_536
@@ -32,16 +31,14 @@ class Limits:
     n_pipes: int = 256
     #: C++ has one (positions).
     n_pre_syncs: int = 256
-    #: C++ has about 24, and 2 a layer; the deepest published models have 126 layers.
+    #: C++ has up to 23, and 2 a layer; the deepest published models have 126 layers.
     n_buffers: int = 4_096
     #: C++ has 2 a layer and 2.
     n_segments: int = 4_096
     #: Syncs of all segments together; C++ has one a segment.
     n_syncs: int = 8_192
-    #: Ops of all segments together; C++ has up to 27 a layer.
+    #: Ops of all segments together; C++ has up to 35 a layer.
     n_ops: int = 65_536
-    #: Bytes of one op's config; the largest that is known is ROPE's, 120.
-    config_size: int = 4_096
     #: One tensor: an expert weight [128][4096][16384] in float32 takes 32 GiB.
     tensor_bytes: int = 256 * _GIB
     #: Pipes, buffers and weights of a node together. Whether the machine has it is for the worker to ask.

@@ -24,18 +24,18 @@ from construct import Bytes, Int32sl, Int32ul, Int64ul, Struct, this
 from dllama_proto.errors import LocalProtocolError, RemoteProtocolError
 
 __all__ = [
-    "F32",
-    "I32",
-    "U32",
-    "U64",
     "Array",
     "Bytes",
     "Choice",
     "Count",
     "EnumField",
+    "F32",
+    "I32",
     "Record",
     "SizeOf",
     "Text",
+    "U32",
+    "U64",
     "UnknownCodeError",
     "bare",
     "build_exactly",
@@ -53,7 +53,7 @@ I32 = Int32sl
 U64 = Int64ul
 
 #: What construct raises where a value does not fit a field: its own, and what it lets pass from beneath.
-BUILD_ERRORS = (construct.ConstructError, TypeError, ValueError, AttributeError, KeyError, OverflowError)
+_BUILD_ERRORS = (construct.ConstructError, TypeError, ValueError, AttributeError, KeyError, OverflowError)
 
 
 class UnknownCodeError(construct.MappingError):  # type: ignore[misc]
@@ -325,7 +325,7 @@ def build_exactly(schema: Record[Any], record: Any, path: str) -> bytes:
     """
     try:
         data: bytes = schema.build(record)
-    except BUILD_ERRORS as error:
+    except _BUILD_ERRORS as error:
         where = getattr(error, "path", None) or ""
         names = where.split(" -> ")[1:]
         lines = [line for line in str(error).splitlines() if line and not line.startswith("Error in path")]

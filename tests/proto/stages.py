@@ -55,10 +55,10 @@ PHASES = tuple(phase for phase in Phase if phase is not Phase.BROKEN)
 
 
 class Pair:
-    """Both ends of a link; whatever one says, the other hears at once."""
+    """Both ends of a link; whatever one says, the other hears at once. The limits are the worker's."""
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
-        self.ends = {role: Connection(role, limits) for role in Role}
+        self.ends = {Role.ROOT: Connection(Role.ROOT), Role.WORKER: Connection(Role.WORKER, limits)}
 
     @property
     def root(self) -> Connection:
