@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from dllama_proto.connection import Connection
 from dllama_proto.events import Closed, Event, NoEvent
-from dllama_worker.errors import PeerLost
+from dllama_worker.errors import InternalError, PeerLost
 from dllama_worker.transport import Link
 
 __all__ = ["Channel"]
@@ -35,6 +35,8 @@ class Channel:
             event = self.connection.next_event()
             if not isinstance(event, NoEvent):
                 return event
+            if event is NoEvent.PAUSED:
+                raise InternalError(f"{self.link.name}: waited for a message when it was our turn to send one")
             data = self.link.receive(self.connection.n_wanted)
             if data:
                 self.connection.receive_data(data)
