@@ -36,7 +36,9 @@ class Channel:
             if not isinstance(event, NoEvent):
                 return event
             if event is NoEvent.PAUSED:
-                raise InternalError(f"{self.link.name}: waited for a message when it was our turn to send one")
+                raise InternalError(
+                    f"{self.link.name}: waited for a message when it was our turn to send one"
+                )
             data = self.link.receive(self.connection.n_wanted)
             if data:
                 self.connection.receive_data(data)
