@@ -3,7 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: test lint types unit demo clean
+NATIVE := dllama_ops/native
+
+.PHONY: test lint types unit demo test-native test-native-asan test-native-tsan test-aarch64 clean
 
 # Text on a cluster of two processes, with the small model that comes with the package.
 demo: $(STAMP)
@@ -23,7 +25,18 @@ types: $(STAMP)
 unit: $(STAMP)
 	$(BIN)/pytest
 
-$(STAMP): pyproject.toml
+# The native core's C++ tests: on every instruction set of this processor, plain or with sanitizers, and compiled
+# for 64-bit ARM (needs g++-aarch64-linux-gnu and qemu-user-static). They need CMake and a C++17 compiler.
+test-native test-native-asan test-native-tsan test-aarch64:
+	cmake -S $(NATIVE) -B build/$@ -DDLLAMA_TESTS=ON $(NATIVE_OPTIONS)
+	cmake --build build/$@ --parallel 2
+	ctest --test-dir build/$@ --output-on-failure --verbose
+
+test-native-asan: NATIVE_OPTIONS := -DDLLAMA_SANITIZE=address,undefined
+test-native-tsan: NATIVE_OPTIONS := -DDLLAMA_SANITIZE=thread
+test-aarch64: NATIVE_OPTIONS := -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/tests/native/cpp/aarch64.cmake
+
+$(STAMP): pyproject.toml $(NATIVE)/CMakeLists.txt $(wildcard $(NATIVE)/src/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 
+from dllama_ops import native
 from dllama_ops.errors import listed
 from dllama_ops.table import KernelTable
 
@@ -84,5 +85,6 @@ def _notes(table: KernelTable) -> list[str]:
     return [
         f"plugins: {listed(table.plugins)}",
         f"may take whole segments: {listed(compiler.plugin for compiler in table.compilers)}",
+        *([] if native.unavailable is None else [f"no native kernels: {native.unavailable}"]),
         *(f"broken: {fault}" for fault in table.faults),
     ]

@@ -19,7 +19,7 @@ from dllama_ops.errors import PluginFault, listed
 __all__ = ["OpsPluginManager", "make_plugin_manager"]
 
 #: Plugins that come with this package, by name; known even where its entry points are not installed.
-_BUILT_IN = MappingProxyType({"numpy": "dllama_ops.reference"})
+_BUILT_IN = MappingProxyType({"numpy": "dllama_ops.reference", "native": "dllama_ops.native"})
 
 
 class OpsPluginManager(pluggy.PluginManager):

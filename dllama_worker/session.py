@@ -21,6 +21,8 @@ from dllama_worker.shape import describe_model
 
 __all__ = ["Session"]
 
+#: Bytes of a weight that are received before they are handed to its kernel.
+_PART = 1 << 19
 #: A root that is silent for this long has finished a request: tell what it took.
 _REQUEST_GAP = 1.0
 
@@ -137,11 +139,15 @@ class Session:
             self._channel.receive_payload_into(view)
             node.weights.arrived(piece.name, piece.op_index, piece.offset, piece.n_bytes)
             return
-        data = np.empty(piece.n_bytes, dtype=np.uint8).data
-        self._channel.receive_payload_into(data)
-        if local is not None:
-            local.check(piece.name, piece.op_index, piece.offset, data)
-        node.weights.load(piece.name, piece.op_index, piece.offset, data)
+        # Without a model to compare with, in parts that are still in a core's cache when the kernel packs them.
+        size = piece.n_bytes if local is not None else min(piece.n_bytes, _PART)
+        memory = np.empty(size, dtype=np.uint8).data
+        for start in range(0, piece.n_bytes, max(size, 1)):
+            data = memory[: min(size, piece.n_bytes - start)]
+            self._channel.receive_payload_into(data)
+            if local is not None:
+                local.check(piece.name, piece.op_index, piece.offset, data)
+            node.weights.load(piece.name, piece.op_index, piece.offset + start, data)
 
     def _wait_for_request(self, meter: Meter) -> None:
         """Tell what the last request took once the root falls silent."""

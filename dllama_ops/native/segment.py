@@ -1,0 +1,46 @@
+"""A whole segment in one call: native ops in plans, kernels of other plugins between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from dllama_ops.kernel import BoundOp
+from dllama_ops.native import _core
+from dllama_ops.native.kernel import NativeKernel, engine_for, run
+
+__all__ = ["NativeSegment", "compile_native"]
+
+
+class NativeSegment:
+    """Runs of native ops as plans, and what is called between them."""
+
+    def __init__(self, ops: Sequence[BoundOp], n_threads: int) -> None:
+        engine = engine_for(n_threads)
+        self._parts: list[Callable[[int], None]] = []
+        native: list[NativeKernel] = []
+        for op in ops:
+            if isinstance(op.kernel, NativeKernel):
+                native.append(op.kernel)
+                continue
+            self._close(native, engine)
+            native = []
+            self._parts.append(op.kernel.forward)
+        self._close(native, engine)
+
+    def _close(self, kernels: list[NativeKernel], engine: _core.Engine) -> None:
+        if kernels:
+            plan = _core.Plan([kernel.op for kernel in kernels], engine)
+            self._parts.append(partial(run, plan, [kernel.context for kernel in kernels]))
+
+    def forward(self, batch_size: int) -> None:
+        """Run every op on the first ``batch_size`` rows. Raises KernelDataError, and what kernels raise."""
+        for part in self._parts:
+            part(batch_size)
+
+
+def compile_native(ops: Sequence[BoundOp], n_threads: int) -> NativeSegment | None:
+    """Return the segment ready to run, or None where no op of it has a native kernel."""
+    if not any(isinstance(op.kernel, NativeKernel) for op in ops):
+        return None
+    return NativeSegment(ops, n_threads)

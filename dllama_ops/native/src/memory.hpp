@@ -1,0 +1,25 @@
+// Memory for weights and scratch: zeroed, aligned to pages.
+#pragma once
+
+#include <cstddef>
+
+namespace dllama {
+
+class Memory {
+public:
+    Memory() = default;
+    // Throws std::bad_alloc.
+    explicit Memory(std::size_t size);
+    Memory(Memory &&other) noexcept;
+    Memory &operator=(Memory &&other) noexcept;
+    ~Memory();
+
+    unsigned char *data() const { return data_; }
+    std::size_t size() const { return size_; }
+
+private:
+    unsigned char *data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+} // namespace dllama

@@ -1,0 +1,226 @@
+// The Python module: the core's classes, and an op's Python context turned into a plain one. No arithmetic here.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cpu.hpp"
+#include "engine.hpp"
+#include "pack.hpp"
+#include "plan.hpp"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using namespace dllama;
+
+const KernelSet &kernel_set_or_throw(const std::string &name) {
+    const KernelSet *set = kernel_set_named(name);
+    if (set == nullptr)
+        throw nb::value_error(("this processor or build has no kernels named " + name).c_str());
+    return *set;
+}
+
+// An op and the Python objects that own the memory it uses.
+class Op {
+public:
+    Op(nb::object context, const std::string &kernels, std::shared_ptr<Weight> weight)
+        : context_(std::move(context)), weight_(std::move(weight)) {
+        OpContext &op = planned_.context;
+        planned_.kernels = &kernel_set_or_throw(kernels);
+        op.code = OpCode(nb::cast<int>(context_.attr("key").attr("code")));
+        op.quant = QuantType(nb::cast<int>(context_.attr("key").attr("quant")));
+        op.n_batches = nb::cast<uint32_t>(context_.attr("n_batches"));
+        op.input = tensor(context_.attr("input"));
+        op.output = tensor(context_.attr("output"));
+        op.weight = weight_ ? weight_->view() : WeightView{FloatType::unk, 0, 0, 0, nullptr, 0};
+        read_params(op, context_.attr("params"));
+    }
+
+    const PlanOp &planned() const { return planned_; }
+
+private:
+    static Tensor tensor(nb::handle t) {
+        nb::object data = t.attr("data");
+        nb::object strides = data.attr("strides");
+        Tensor out;
+        out.float_type = FloatType(nb::cast<int>(t.attr("float_type")));
+        out.z = nb::cast<uint32_t>(t.attr("z"));
+        out.y = nb::cast<uint32_t>(t.attr("y"));
+        out.x = nb::cast<uint32_t>(t.attr("x"));
+        out.data = reinterpret_cast<unsigned char *>(nb::cast<uintptr_t>(data.attr("ctypes").attr("data")));
+        out.z_stride = nb::cast<std::ptrdiff_t>(strides[0]);
+        out.y_stride = nb::cast<std::ptrdiff_t>(strides[1]);
+        return out;
+    }
+
+    template <typename T> static T number(nb::handle params, const char *name) {
+        return nb::cast<T>(params.attr(name));
+    }
+
+    static void read_params(OpContext &op, nb::handle p) {
+        const auto u32 = [&](const char *name) { return number<uint32_t>(p, name); };
+        const auto at = [&](const char *name) { return tensor(p.attr(name)); };
+        switch (op.code) {
+        case OpCode::inv_rms:
+            op.params.inv_rms = {number<float>(p, "epsilon"), u32("n_columns")};
+            break;
+        case OpCode::rms_norm:
+            op.params.rms_norm = {u32("n_columns"), at("inv_rms")};
+            break;
+        case OpCode::matmul: {
+            op.params.matmul = {u32("n_experts"), u32("n_active_experts"), Tensor{}, nullptr};
+            if (op.params.matmul.n_active_experts != 0)
+                op.params.matmul.active_expert_indexes = at("active_expert_indexes");
+            break;
+        }
+        case OpCode::rope: {
+            RopeParams rope{};
+            rope.type = RopeType(number<int>(p, "type"));
+            rope.is_q = number<bool>(p, "is_q");
+            rope.positions = at("positions");
+            rope.cache = at("cache");
+            rope.q_dim0 = u32("q_dim0");
+            rope.kv_dim0 = u32("kv_dim0");
+            rope.q_shift = u32("q_shift");
+            rope.slice_dim = u32("slice_dim");
+            rope.seq_len = u32("seq_len");
+            rope.head_dim = u32("head_dim");
+            op.params.rope = rope;
+            break;
+        }
+        case OpCode::multihead_att:
+            op.params.multihead_att = {u32("n_heads"), u32("n_heads0"), u32("n_kv_heads"), u32("head_dim"), u32("seq_len"), u32("kv_dim0"),
+                                       at("positions"), at("query"), at("key_cache"), at("value_cache"), at("att")};
+            break;
+        case OpCode::mul:
+            op.params.mul = {at("multiplier")};
+            break;
+        case OpCode::scale:
+            op.params.scale = {at("scale")};
+            break;
+        case OpCode::shift:
+            op.params.shift = {at("indexes")};
+            break;
+        case OpCode::moe_gate:
+            op.params.moe_gate = {u32("k"), number<bool>(p, "norm_topk"), at("indexes")};
+            break;
+        default:
+            break;
+        }
+    }
+
+    nb::object context_; // keeps the memory that tensors point to
+    std::shared_ptr<Weight> weight_;
+    PlanOp planned_{};
+};
+
+// A plan and the ops it was made from.
+class BoundPlan {
+public:
+    BoundPlan(std::vector<std::shared_ptr<Op>> ops, std::shared_ptr<Engine> engine)
+        : ops_(std::move(ops)), plan_(planned(ops_), std::move(engine)) {}
+
+    // None, or (op, kind, value, limit) of an index out of range.
+    nb::object run(uint32_t batch_size) {
+        Plan::Result result;
+        {
+            nb::gil_scoped_release release;
+            result = plan_.run(batch_size);
+        }
+        if (result.fault.kind == Fault::none)
+            return nb::none();
+        return nb::make_tuple(result.op, uint32_t(result.fault.kind), result.fault.value, result.fault.limit);
+    }
+
+    std::size_t n_steps() const { return plan_.n_steps(); }
+
+private:
+    static std::vector<PlanOp> planned(const std::vector<std::shared_ptr<Op>> &ops) {
+        std::vector<PlanOp> list;
+        for (const std::shared_ptr<Op> &op : ops)
+            list.push_back(op->planned());
+        return list;
+    }
+
+    std::vector<std::shared_ptr<Op>> ops_;
+    Plan plan_;
+};
+
+// A contiguous buffer of bytes, for as long as this lives.
+class Bytes {
+public:
+    Bytes(nb::handle source, int flags) {
+        if (PyObject_GetBuffer(source.ptr(), &view_, flags) != 0)
+            throw nb::python_error();
+    }
+    Bytes(const Bytes &) = delete;
+    ~Bytes() { PyBuffer_Release(&view_); }
+    const unsigned char *data() const { return static_cast<const unsigned char *>(view_.buf); }
+    std::size_t size() const { return std::size_t(view_.len); }
+
+private:
+    Py_buffer view_;
+};
+
+void load(Weight &weight, std::size_t offset, nb::handle data) {
+    const Bytes bytes(data, PyBUF_SIMPLE);
+    nb::gil_scoped_release release;
+    weight.load(offset, bytes.data(), bytes.size());
+}
+
+// The address of a piece of a raw weight, or None: Python makes the view, and keeps the weight alive.
+nb::object raw_address(const Weight &weight, std::size_t offset, std::size_t n) {
+    unsigned char *data = weight.raw(offset, n);
+    return data ? nb::cast(reinterpret_cast<uintptr_t>(data)) : nb::none();
+}
+
+} // namespace
+
+NB_MODULE(_core, m) {
+    m.doc() = "Native kernels: weights, plans and the threads that run them.";
+    m.attr("__all__") = nb::make_tuple("Engine", "Op", "Plan", "Weight", "has_kernel", "kernel_sets");
+
+    m.def(
+        "kernel_sets",
+        [] {
+            std::vector<std::string> names;
+            for (const KernelSet *set : available_kernel_sets())
+                names.push_back(set->name);
+            return names;
+        },
+        "Names of the kernel sets that this processor can run, slowest first.");
+    m.def(
+        "has_kernel", [](const std::string &kernels, int code, int quant) { return kernel_set_or_throw(kernels).find(OpCode(code), QuantType(quant)) != nullptr; },
+        "kernels"_a, "code"_a, "quant"_a, "Whether a kernel set has a kernel for a key.");
+
+    nb::class_<Engine>(m, "Engine", nb::is_weak_referenceable(), "A team of threads and the scratch memory they share.")
+        .def(nb::init<uint32_t>(), "n_threads"_a);
+
+    nb::class_<Weight>(m, "Weight", "A weight in the layout that its kernel reads.")
+        .def(
+            "__init__",
+            [](Weight *self, const std::string &kernels, int float_type, uint32_t z, uint32_t y, uint32_t x) {
+                const KernelSet &set = kernel_set_or_throw(kernels);
+                const FloatType type = FloatType(float_type);
+                new (self) Weight(type, z, y, x, type == FloatType::q40 ? set.tile_rows : 0);
+            },
+            "kernels"_a, "float_type"_a, "z"_a, "y"_a, "x"_a)
+        .def("load", &load, "offset"_a, "data"_a, "Take a piece of the wire's bytes. Raises IndexError where it does not fit.")
+        .def("raw_address", &raw_address, "offset"_a, "n"_a, "Address of a piece to be filled in place, or None where the layout is not the wire's.");
+
+    nb::class_<Op>(m, "Op", "An op's context, read once.")
+        .def(nb::init<nb::object, const std::string &, std::shared_ptr<Weight>>(), "context"_a, "kernels"_a, "weight"_a.none());
+
+    nb::class_<BoundPlan>(m, "Plan", "Ops that run in one call, on all threads, without the interpreter's lock.")
+        .def(nb::init<std::vector<std::shared_ptr<Op>>, std::shared_ptr<Engine>>(), "ops"_a, "engine"_a)
+        .def("run", &BoundPlan::run, "batch_size"_a, "Run on the first rows; returns None, or (op, kind, value, limit) of an index out of range.")
+        .def_prop_ro("n_steps", &BoundPlan::n_steps, "Steps between two barriers.");
+}

@@ -1,0 +1,47 @@
+// MOE_GATE: which experts a row goes to, and with what weight.
+#include "isa_kernels.hpp"
+#include "simd.hpp"
+
+namespace dllama {
+namespace DLLAMA_ISA {
+
+namespace {
+
+// The largest of x that comes after (value, index) in falling order, equals in order of index. Where the rest
+// are NaN, whatever index is left over does not matter, as long as it is one.
+uint32_t next_largest(const float *x, uint32_t n, bool first, uint32_t last) {
+    uint32_t best = n;
+    for (uint32_t i = 0; i < n; i++) {
+        const bool is_left = first || x[i] < x[last] || (x[i] == x[last] && i > last);
+        if (is_left && (best == n || x[i] > x[best]))
+            best = i;
+    }
+    return best == n ? last : best;
+}
+
+} // namespace
+
+// indexes (n_batches, k) = numbers of the k largest of in (n_batches, x); out (k, n_batches, 1) = their values,
+// divided by their sum where norm_topk says so
+Fault moe_gate_f32(const OpContext &op, const Region &region, Scratch) {
+    const MoeGateParams &params = op.params.moe_gate;
+    for (uint32_t y = region.y0; y < region.y1; y++) {
+        const float *in = f32_row(op.input, 0, y);
+        float *indexes = f32_row(params.indexes, 0, y);
+        float total = 0.0f;
+        uint32_t expert = 0;
+        for (uint32_t k = 0; k < params.k; k++) {
+            expert = next_largest(in, op.input.x, k == 0, expert);
+            indexes[k] = (float)expert;
+            total += in[expert];
+        }
+        if (!params.norm_topk)
+            total = 1.0f;
+        for (uint32_t k = 0; k < params.k; k++)
+            f32_row(op.output, k, y)[0] = in[(uint32_t)indexes[k]] / total;
+    }
+    return kNoFault;
+}
+
+} // namespace DLLAMA_ISA
+} // namespace dllama

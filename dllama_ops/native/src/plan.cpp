@@ -1,0 +1,267 @@
+#include "plan.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <stdexcept>
+
+namespace dllama {
+
+namespace {
+
+// Values that are worth another thread in a light step.
+constexpr uint32_t kLightShare = 4096;
+// Bytes of outputs that a piece of a heavy step may have, so that its ops find them in the second cache.
+constexpr uint64_t kHeavyPieceBytes = 512 * 1024;
+// Pieces for each thread in a heavy step.
+constexpr uint32_t kPiecesPerThread = 4;
+
+struct Range {
+    uintptr_t start, end;
+};
+
+Range range_of(const Tensor &t) {
+    const uintptr_t start = reinterpret_cast<uintptr_t>(t.data);
+    const std::size_t row = t.float_type == FloatType::unk ? std::size_t(t.y_stride) : n_bytes(t.float_type, t.x);
+    return {start, start + (t.z - 1) * t.z_stride + (t.y - 1) * t.y_stride + row};
+}
+
+bool overlap(const Tensor &a, const Tensor &b) {
+    const Range ra = range_of(a), rb = range_of(b);
+    return ra.start < rb.end && rb.start < ra.end;
+}
+
+bool is_same(const Tensor &a, const Tensor &b) {
+    return a.data == b.data && a.float_type == b.float_type && a.x == b.x && a.z == b.z && a.z_stride == b.z_stride && a.y_stride == b.y_stride;
+}
+
+// Row y of one lies in row y of the other, z by z.
+bool has_same_rows(const Tensor &a, const Tensor &b) {
+    const std::ptrdiff_t apart = a.data - b.data;
+    return a.y_stride == b.y_stride && (a.z_stride == b.z_stride || a.z == 1 || b.z == 1) && apart < a.y_stride && -apart < a.y_stride;
+}
+
+// Whether a thread may do b right after a on its own columns (or, with rows, on its own rows).
+bool may_follow(const Access &a, const Access &b, bool rows) {
+    if ((!a.is_write && !b.is_write) || !overlap(a.tensor, b.tensor))
+        return true;
+    if (a.reach == Access::anything || b.reach == Access::anything)
+        return false;
+    if (rows)
+        return has_same_rows(a.tensor, b.tensor);
+    return a.reach == Access::same_columns && b.reach == Access::same_columns && is_same(a.tensor, b.tensor);
+}
+
+// What the kernels in matmul.cpp lay out there.
+std::size_t matmul_scratch_bytes(const OpContext &op, const KernelSet &kernels) {
+    if (op.quant == QuantType::q80_f32_f32)
+        return std::size_t(kernels.f32_group_rows) * op.input.x * sizeof(float);
+    if (op.quant != QuantType::q80_q40_f32 || op.params.matmul.n_active_experts == 0)
+        return 0;
+    const std::size_t row = std::size_t(op.input.x / kBlockSize) * kPreparedBlockBytes;
+    return kernels.group_rows * row + std::size_t(op.input.z) * op.n_batches * sizeof(int32_t);
+}
+
+std::string describe(const PlanOp &op, std::size_t index) {
+    return "op " + std::to_string(index) + " (code " + std::to_string(int(op.context.code)) + ", quant " + std::to_string(int(op.context.quant)) + ")";
+}
+
+} // namespace
+
+Plan::Plan(const std::vector<PlanOp> &ops, std::shared_ptr<Engine> engine) : engine_(std::move(engine)) {
+    std::size_t scratch_bytes = 0;
+    for (std::size_t i = 0; i < ops.size(); i++) {
+        const PlanOp &op = ops[i];
+        const Kernel kernel = op.kernels->find(op.context.code, op.context.quant);
+        if (kernel == nullptr)
+            throw std::invalid_argument(describe(op, i) + " has no " + op.kernels->name + " kernel");
+        const std::string wrong = check(op.context);
+        if (!wrong.empty())
+            throw std::invalid_argument(describe(op, i) + ": " + wrong);
+        n_batches_ = i == 0 ? op.context.n_batches : std::min(n_batches_, op.context.n_batches);
+
+        OpContext context = op.context;
+        if (context.code == OpCode::matmul) {
+            context.params.matmul.prepared = nullptr;
+            if (context.quant == QuantType::q80_q40_f32)
+                prepare_input(context, op, i);
+            scratch_bytes = std::max(scratch_bytes, matmul_scratch_bytes(context, *op.kernels));
+        }
+        for (const IndexUse &use : index_uses_of(context))
+            add_index_check(use, i);
+        add({context, kernel, work_of(context, engine_->team.n_threads()), accesses_of(context), i});
+    }
+    for (Step &step : steps_)
+        for (PlannedOp &op : step.ops)
+            op.work.grain = step.grains[op.work.columns];
+    engine_->reserve_scratch(scratch_bytes);
+    counters_ = std::make_unique<Counter[]>(steps_.size());
+}
+
+// Has the matmul's input prepared, unless an earlier matmul of the plan reads the same.
+void Plan::prepare_input(OpContext &matmul, const PlanOp &op, std::size_t index) {
+    const bool by_expert = matmul.params.matmul.n_active_experts != 0;
+    const std::shared_ptr<Memory> memory = engine_->prepared_rows(matmul.input, op.kernels->group_rows, by_expert);
+    matmul.params.matmul.prepared = memory->data();
+    prepared_.push_back(memory);
+    for (const PreparedInput &known : prepared_inputs_)
+        if (known.memory == memory.get() && is_same(known.input, matmul.input))
+            return;
+    prepared_inputs_.push_back({matmul.input, memory.get()});
+    OpContext prepare{};
+    prepare.code = OpCode::prepare_rows;
+    prepare.quant = QuantType::q80_q80_q80;
+    prepare.n_batches = matmul.n_batches;
+    prepare.input = prepare.output = matmul.input;
+    prepare.params.prepare = {memory->data(), by_expert};
+    add({prepare, op.kernels->prepare_rows, work_of(prepare, engine_->team.n_threads()), accesses_of(prepare), index});
+}
+
+// Indexes that are there before the plan runs are checked before anything is written; those that the plan computes
+// itself are left to the kernels.
+void Plan::add_index_check(const IndexUse &use, std::size_t index) {
+    for (const Step &step : steps_)
+        for (const PlannedOp &op : step.ops)
+            for (const Access &access : op.accesses)
+                if (access.is_write && overlap(access.tensor, use.tensor))
+                    return;
+    for (const IndexCheck &known : index_checks_)
+        if (is_same(known.use.tensor, use.tensor) && known.use.limit == use.limit && known.use.n == use.n)
+            return;
+    index_checks_.push_back({use, index});
+}
+
+Plan::Result Plan::check_indexes(uint32_t batch_size) const {
+    for (const IndexCheck &check : index_checks_)
+        for (uint32_t y = 0; y < batch_size; y++)
+            for (uint32_t k = 0; k < check.use.n; k++) {
+                const float value = f32_row(check.use.tensor, 0, y)[k];
+                if (!is_index(value, check.use.limit))
+                    return {Fault{check.use.kind, y, value, check.use.limit}, check.op};
+            }
+    return {kNoFault, 0};
+}
+
+void Plan::add(PlannedOp op) {
+    for (const Access &access : op.accesses)
+        if (access.is_write)
+            prepared_inputs_.erase(std::remove_if(prepared_inputs_.begin(), prepared_inputs_.end(),
+                                                  [&](const PreparedInput &known) { return overlap(known.input, access.tensor); }),
+                                   prepared_inputs_.end());
+    if (steps_.empty() || !try_join(steps_.back(), op))
+        steps_.emplace_back();
+    Step &step = steps_.back();
+    step.whole_rows |= op.work.whole_rows;
+    step.whole_batch |= op.work.whole_batch;
+    step.is_heavy |= op.work.is_heavy;
+    uint32_t &grain = step.grains[op.work.columns];
+    grain = grain == 0 ? op.work.grain : std::lcm(grain, op.work.grain);
+    step.ops.push_back(std::move(op));
+}
+
+bool Plan::try_join(Step &step, const PlannedOp &op) const {
+    const bool whole_rows = step.whole_rows || op.work.whole_rows;
+    if (whole_rows && (step.is_heavy || op.work.is_heavy))
+        return false; // would leave all columns of a row to one thread
+    if (whole_rows && (step.whole_batch || op.work.whole_batch))
+        return false;
+    for (const PlannedOp &earlier : step.ops)
+        for (const Access &a : earlier.accesses)
+            for (const Access &b : op.accesses) {
+                if (!may_follow(a, b, whole_rows))
+                    return false;
+                // Cut by columns, both must be cut alike.
+                const bool shared = (a.is_write || b.is_write) && overlap(a.tensor, b.tensor);
+                if (shared && !whole_rows && earlier.work.columns != op.work.columns)
+                    return false;
+            }
+    return true;
+}
+
+Plan::Cut Plan::cut(const Step &step, uint32_t batch_size) const {
+    const uint32_t n_threads = engine_->team.n_threads();
+    if (step.whole_rows)
+        return {1, n_threads == 1 ? 1 : batch_size};
+    uint64_t columns = 0;
+    uint32_t units = 1;
+    for (const auto &[width, grain] : step.grains)
+        units = std::max(units, (width + grain - 1) / grain);
+    for (const PlannedOp &op : step.ops)
+        columns += op.work.columns;
+    uint64_t wanted;
+    if (step.is_heavy) {
+        wanted = n_threads == 1 ? 1 : n_threads * kPiecesPerThread;
+        wanted = std::max(wanted, columns * batch_size * sizeof(float) / kHeavyPieceBytes);
+    } else {
+        wanted = std::min<uint64_t>(n_threads, std::max<uint64_t>(1, columns * batch_size / kLightShare));
+    }
+    const uint32_t column_parts = uint32_t(std::min<uint64_t>(wanted, units));
+    uint32_t row_parts = 1;
+    if (!step.whole_batch && column_parts < n_threads && column_parts < wanted)
+        row_parts = std::min(batch_size, uint32_t((wanted + column_parts - 1) / column_parts));
+    return {column_parts, row_parts};
+}
+
+void Plan::run_part(const Step &step, const Cut &cut, uint32_t part, uint32_t batch_size, Scratch scratch) {
+    const uint64_t column_part = part % cut.column_parts, row_part = part / cut.column_parts;
+    const uint32_t y0 = uint32_t(row_part * batch_size / cut.row_parts), y1 = uint32_t((row_part + 1) * batch_size / cut.row_parts);
+    // Light ops take a row at a time through all of them, heavy ones want all rows at once.
+    const uint32_t rows = step.is_heavy ? y1 - y0 : 1;
+    for (uint32_t y = y0; y < y1; y += rows)
+        for (const PlannedOp &op : step.ops) {
+            const uint32_t columns = op.work.columns, grain = step.whole_rows ? columns : op.work.grain;
+            const uint64_t units = (columns + grain - 1) / grain;
+            Region region;
+            region.y0 = y;
+            region.y1 = y + rows;
+            region.x0 = uint32_t(std::min<uint64_t>(columns, column_part * units / cut.column_parts * grain));
+            region.x1 = uint32_t(std::min<uint64_t>(columns, (column_part + 1) * units / cut.column_parts * grain));
+            region.batch_size = batch_size;
+            if (region.x0 == region.x1)
+                continue;
+            const Fault fault = op.kernel(op.context, region, scratch);
+            if (fault.kind != Fault::none)
+                return report(fault, op.index);
+        }
+}
+
+// Keeps the fault of the earliest op.
+void Plan::report(const Fault &fault, std::size_t op) {
+    std::lock_guard<std::mutex> lock(fault_mutex_);
+    if (!has_fault_.load() || op < result_.op || (op == result_.op && fault.row < result_.fault.row))
+        result_ = {fault, op};
+    has_fault_.store(true);
+}
+
+void Plan::run_thread(uint32_t thread_index) {
+    const Scratch scratch = engine_->scratch(thread_index);
+    for (std::size_t i = 0; i < steps_.size(); i++) {
+        const Step &step = steps_[i];
+        const Cut cut = this->cut(step, batch_size_);
+        const uint32_t n_parts = cut.column_parts * cut.row_parts;
+        // After a fault nothing more is computed, but all threads still meet at every barrier.
+        for (uint32_t part; !has_fault_.load() && (part = counters_[i].next.fetch_add(1, std::memory_order_relaxed)) < n_parts;)
+            run_part(step, cut, part, batch_size_, scratch);
+        if (i + 1 < steps_.size())
+            engine_->team.barrier();
+    }
+}
+
+Plan::Result Plan::run(uint32_t batch_size) {
+    if (batch_size > n_batches_ && !steps_.empty())
+        throw std::invalid_argument("batch of " + std::to_string(batch_size) + " rows, at most " + std::to_string(n_batches_) + " fit");
+    if (batch_size == 0 || steps_.empty())
+        return {kNoFault, 0};
+    std::lock_guard<std::mutex> lock(engine_->running);
+    const Result checked = check_indexes(batch_size);
+    if (checked.fault.kind != Fault::none)
+        return checked;
+    batch_size_ = batch_size;
+    has_fault_.store(false);
+    result_ = {kNoFault, 0};
+    for (std::size_t i = 0; i < steps_.size(); i++)
+        counters_[i].next.store(0, std::memory_order_relaxed);
+    engine_->team.run([](void *plan, uint32_t thread_index) { static_cast<Plan *>(plan)->run_thread(thread_index); }, this);
+    return result_;
+}
+
+} // namespace dllama

@@ -1,0 +1,103 @@
+// A plan: the ops of a segment as steps that the whole team works on, run in one call.
+//
+// Ops that touch only their own rows and columns of each other's results share a step: each thread takes a piece
+// (some columns, or some rows) through all of them while it is still in its cache, with no barrier between. That
+// is how neighbours are fused: norm and cast, matmul and activation and cast, rope and shift. A barrier stands
+// where an op needs what other threads computed.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine.hpp"
+#include "kernels.hpp"
+#include "work.hpp"
+
+namespace dllama {
+
+// An op and the kernels it is to run with.
+struct PlanOp {
+    OpContext context;
+    const KernelSet *kernels;
+};
+
+class Plan {
+public:
+    // Throws std::invalid_argument where there is no kernel for an op or its shapes do not fit.
+    Plan(const std::vector<PlanOp> &ops, std::shared_ptr<Engine> engine);
+
+    struct Result {
+        Fault fault;
+        std::size_t op; // its place in the list, where there is a fault
+    };
+
+    // Runs all ops on the first batch_size rows of each z. Indexes that are there before are checked before
+    // anything is written; after a fault in one that an op of the plan computed, the ops behind have not run. Throws std::invalid_argument for more rows than the ops have.
+    Result run(uint32_t batch_size);
+
+    std::size_t n_steps() const { return steps_.size(); }
+
+private:
+    struct PlannedOp {
+        OpContext context;
+        Kernel kernel;
+        Work work;
+        std::vector<Access> accesses;
+        std::size_t index; // in the list the plan was made from
+    };
+
+    struct Step {
+        std::vector<PlannedOp> ops;
+        std::map<uint32_t, uint32_t> grains; // by number of columns
+        bool whole_rows = false, whole_batch = false, is_heavy = false;
+    };
+
+    // How a step is cut up for one batch size.
+    struct Cut {
+        uint32_t column_parts, row_parts;
+    };
+
+    struct PreparedInput {
+        Tensor input;
+        const Memory *memory;
+    };
+
+    struct IndexCheck {
+        IndexUse use;
+        std::size_t op;
+    };
+
+    struct alignas(64) Counter {
+        std::atomic<uint32_t> next{0};
+    };
+
+    void prepare_input(OpContext &matmul, const PlanOp &op, std::size_t index);
+    void add_index_check(const IndexUse &use, std::size_t index);
+    Result check_indexes(uint32_t batch_size) const;
+    void add(PlannedOp op);
+    bool try_join(Step &step, const PlannedOp &op) const;
+    Cut cut(const Step &step, uint32_t batch_size) const;
+    void run_part(const Step &step, const Cut &cut, uint32_t part, uint32_t batch_size, Scratch scratch);
+    void run_thread(uint32_t thread_index);
+    void report(const Fault &fault, std::size_t op);
+
+    std::shared_ptr<Engine> engine_;
+    std::vector<Step> steps_;
+    std::vector<std::shared_ptr<Memory>> prepared_;
+    std::vector<PreparedInput> prepared_inputs_; // still as they were when they were prepared
+    std::vector<IndexCheck> index_checks_;
+    uint32_t n_batches_ = 0;
+
+    // State of a run.
+    std::unique_ptr<Counter[]> counters_;
+    uint32_t batch_size_ = 0;
+    std::atomic<bool> has_fault_{false};
+    std::mutex fault_mutex_;
+    Result result_{};
+};
+
+} // namespace dllama
