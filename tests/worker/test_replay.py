@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from dllama_ops import native
 from dllama_proto.enums import FloatType
 from dllama_proto.floats import bytes_to_values
 from dllama_worker import Worker
@@ -22,14 +23,18 @@ TOLERANCES = {FloatType.F32: 1e-4, FloatType.Q80: 0.02}
 EXCEPTIONS = {"llama31-q40-2n": 0.035, "qwen3_moe-q40-2n": 0.025}
 
 
+#: Every kernel set of this installation.
+KERNELS = ["numpy"] if native.unavailable else ["numpy", "native"]
+
+
 def difference(ours: RecordedSlice, theirs: RecordedSlice) -> float:
     a = bytes_to_values(ours.float_type, ours.data).astype(np.float64)
     b = bytes_to_values(theirs.float_type, theirs.data).astype(np.float64)
     return float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30))
 
 
-def serve_recording(session: Session, node: int) -> dict[int, bytes]:
-    worker = Worker(port=0)
+def serve_recording(session: Session, node: int, kernels: str = "") -> dict[int, bytes]:
+    worker = Worker(port=0, kernels=kernels)
     try:
         _, port = worker.listen()
         ended: list[ExitCode] = []
@@ -44,15 +49,16 @@ def serve_recording(session: Session, node: int) -> dict[int, bytes]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize(
     ("case", "node"), [(case, node) for case in CASES for node in load(case).workers], ids=str
 )
-def test_every_slice_is_what_the_cpp_worker_sent(case: str, node: int) -> None:
+def test_every_slice_is_what_the_cpp_worker_sent(case: str, node: int, kernels: str) -> None:
     session = load(case)
     recording = read_recording(session, node)
     exchanged = next(pipe.size.float_type for pipe in recording.net.pipes if pipe.name == "ZQ")
     tolerance = EXCEPTIONS.get(case, TOLERANCES[exchanged])
-    sent = serve_recording(session, node)
+    sent = serve_recording(session, node, kernels)
     assert sent[0][:N_ACK_BYTES] == session.data(node, 0)[:N_ACK_BYTES]
     for peer, data in sent.items():
         skip = N_ACK_BYTES if peer == 0 else 0
