@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 __all__ = ["main", "make_parser"]
 
@@ -12,6 +13,7 @@ _EPILOG = """\
 examples:
   dllama-ops list                      which kernel computes what, and why
   dllama-ops list --kernels numpy      the same if only the NumPy reference may compute
+  dllama-ops bench --model qwen3-0.6b  how fast the kernels are on this machine
 
 exit codes: 0 done, 1 plugins contradict each other, 2 wrong arguments
 """
@@ -40,6 +42,25 @@ def make_parser() -> argparse.ArgumentParser:
         help="use these plugins only, in this order, and the NumPy reference where none has a kernel",
     )
     listing.set_defaults(run=_list)
+    bench = commands.add_parser(
+        "bench",
+        help="measure kernels on the shapes of a model",
+        description="Measures the chosen kernel of each op on the shapes of a model with q40 weights: time, "
+        "multiplications and bytes per second, and the share of what memory could deliver.",
+    )
+    bench.add_argument("--model", default="llama-3.2-1b", help="name of the shapes (default: %(default)s)")
+    bench.add_argument("--kernels", default="", metavar="PLUGIN[:VARIANT],…", help="as for list")
+    bench.add_argument(
+        "--all", action="store_true", help="measure every kernel there is, not only the chosen"
+    )
+    bench.add_argument("--rows", type=int, nargs="+", default=[1, 32], help="batch sizes (default: 1 32)")
+    bench.add_argument(
+        "--position", type=int, default=511, help="of the rows in the context (default: 511)"
+    )
+    bench.add_argument("--nthreads", type=int, default=1, help="threads to compute with (default: 1)")
+    bench.add_argument("--json", action="store_true", help="print JSON")
+    bench.add_argument("--plot", type=Path, metavar="FILE.png", help="draw a roofline (needs matplotlib)")
+    bench.set_defaults(run=_bench)
     return parser
 
 
@@ -65,4 +86,40 @@ def _list(arguments: argparse.Namespace) -> int:
         print(f"dllama-ops list: error: {error}", file=sys.stderr)
         return 1
     print_table(table, as_json=arguments.json)
+    return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from dllama_ops.bench import MODELS, measure, memory_bandwidth, workloads
+    from dllama_ops.bench.report import as_json, as_text, save_roofline
+    from dllama_ops.errors import OpsError
+    from dllama_ops.plugins import make_plugin_manager
+    from dllama_ops.table import build_kernel_table
+
+    if arguments.model not in MODELS:
+        print(f"dllama-ops bench: error: --model: expected one of {', '.join(MODELS)}", file=sys.stderr)
+        return 2
+    if min(*arguments.rows, arguments.nthreads) < 1 or arguments.position < 0:
+        print(
+            "dllama-ops bench: error: rows and threads must be positive, the position 0 or more",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        table = build_kernel_table(make_plugin_manager(), prefer=arguments.kernels)
+    except OpsError as error:
+        print(f"dllama-ops bench: error: {error}", file=sys.stderr)
+        return 2
+    bandwidth = memory_bandwidth()
+    measurements = [
+        measure(workload, entry, arguments.nthreads)
+        for rows in arguments.rows
+        for workload in workloads(MODELS[arguments.model], rows, arguments.position)
+        for entry in table.entries
+        if entry.key == workload.key and (arguments.all or entry is table.get(workload.key))
+    ]
+    facts = {"model": arguments.model, "n_threads": arguments.nthreads, "position": arguments.position}
+    print(as_json(measurements, bandwidth, **facts) if arguments.json else as_text(measurements, bandwidth))
+    if arguments.plot:
+        save_roofline(arguments.plot, measurements, bandwidth)
     return 0

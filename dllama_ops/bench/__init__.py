@@ -1,0 +1,9 @@
+"""How fast kernels are on the shapes of models people run: the command ``dllama-ops bench``."""
+
+from __future__ import annotations
+
+from dllama_ops.bench.measure import Measurement, measure, memory_bandwidth
+from dllama_ops.bench.shapes import MODELS, ModelShape
+from dllama_ops.bench.workloads import Workload, workloads
+
+__all__ = ["MODELS", "Measurement", "ModelShape", "Workload", "measure", "memory_bandwidth", "workloads"]
