@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dllama_ops import native
 from dllama_ops.errors import OpsError
 from dllama_ops.plugins import make_plugin_manager
 from dllama_ops.table import KernelTable, build_kernel_table
@@ -20,6 +21,10 @@ def choose_kernels(prefer: str, report: Report) -> KernelTable:
         table = build_kernel_table(make_plugin_manager(), prefer)
     except OpsError as error:
         raise UsageError(str(error)) from error
+    if native.unavailable is not None:
+        report.info(
+            "no_native_kernels", f"no native kernels: {native.unavailable}", reason=native.unavailable
+        )
     for fault in table.faults:
         report.warning("plugin_fault", f"{fault}; going on without it", plugin=fault.plugin)
     return table
