@@ -1,20 +1,46 @@
 #include "memory.hpp"
 
+#include <cstdint>
 #include <new>
 #include <utility>
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 namespace dllama {
 
-Memory::Memory(std::size_t size) : size_(size) {
-    if (size == 0)
-        return;
-    // Fresh pages are zeroed when they are first touched, by the thread that fills them.
+namespace {
+
+constexpr std::size_t kHugePage = 2 << 20;
+
+unsigned char *map_pages(std::size_t size) {
     void *pages = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (pages == MAP_FAILED)
         throw std::bad_alloc();
-    data_ = static_cast<unsigned char *>(pages);
+    return static_cast<unsigned char *>(pages);
+}
+
+// Memory that starts on a huge page, where it fills one: reading weights in pages of 4 KiB costs up to a third of the
+// memory bandwidth. Only whole huge pages inside the size are made such, so none of it is wasted.
+unsigned char *map_huge_pages(std::size_t size) {
+    unsigned char *pages = map_pages(size + kHugePage);
+    const std::size_t before = (kHugePage - reinterpret_cast<std::uintptr_t>(pages) % kHugePage) % kHugePage;
+    const std::size_t page = std::size_t(sysconf(_SC_PAGESIZE)), end = (before + size + page - 1) / page * page;
+    if (before > 0)
+        munmap(pages, before);
+    munmap(pages + end, size + kHugePage - end);
+#if defined(MADV_HUGEPAGE)
+    madvise(pages + before, size / kHugePage * kHugePage, MADV_HUGEPAGE); // advice: it works without
+#endif
+    return pages + before;
+}
+
+} // namespace
+
+// Fresh pages are zeroed when they are first touched, by the thread that fills them.
+Memory::Memory(std::size_t size) : size_(size) {
+    if (size > 0)
+        data_ = size < kHugePage ? map_pages(size) : map_huge_pages(size);
 }
 
 Memory::Memory(Memory &&other) noexcept
