@@ -7,6 +7,7 @@ what the C++ root makes.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class LocalWeights:
         self._pieces: dict[tuple[str, int], list[WeightPiece]] = {}
         for piece in node_weight_pieces(model.header, partition, config.node_index):
             self._pieces.setdefault((piece.header.name, piece.header.op_index), []).append(piece)
+        self._latest: tuple[WeightPiece, np.ndarray[Any, np.dtype[np.uint8]]] | None = None
         self._check_sizes(config)
 
     def portions(self) -> Iterator[tuple[str, int, int, memoryview]]:
@@ -48,7 +50,7 @@ class LocalWeights:
             low, high = max(start, offset), min(stop, end)
             if low >= high:
                 continue
-            ours = np.frombuffer(piece.data(self._model), dtype=np.uint8)[low - start : high - start]
+            ours = self._bytes_of(piece)[low - start : high - start]
             theirs = np.frombuffer(received, dtype=np.uint8)[low - offset : high - offset]
             if not np.array_equal(ours, theirs):
                 first = low + int(np.argmax(ours != theirs))
@@ -57,6 +59,12 @@ class LocalWeights:
                     f"{first} of this node's part: expected {ours[first - low]}, got {theirs[first - low]}; "
                     "the root runs another model, or shares it out unevenly: start without --model"
                 )
+
+    def _bytes_of(self, piece: WeightPiece) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Return a piece of the file. The last one is kept: it is compared part by part, and may be a copy."""
+        if self._latest is None or self._latest[0] is not piece:
+            self._latest = piece, np.frombuffer(piece.data(self._model), dtype=np.uint8)
+        return self._latest[1]
 
     def _check_sizes(self, config: NodeConfig) -> None:
         wanted = {

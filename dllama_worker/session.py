@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+from functools import partial
 
 from dllama_ops.table import KernelTable
 from dllama_proto.events import Ack, AckKind, Closed, WeightsEnd
@@ -16,13 +16,12 @@ from dllama_worker.model.reader import ModelFile
 from dllama_worker.network import NetworkClient
 from dllama_worker.node import Node
 from dllama_worker.options import WorkerOptions
+from dllama_worker.packing import PART_BYTES, Packing
 from dllama_worker.report import Report, format_bytes
 from dllama_worker.shape import describe_model
 
 __all__ = ["Session"]
 
-#: Bytes of a weight that are received before they are handed to its kernel.
-_PART = 1 << 19
 #: A root that is silent for this long has finished a request: tell what it took.
 _REQUEST_GAP = 1.0
 
@@ -84,14 +83,18 @@ class Session:
         local = None
         if self._model is not None:
             local = LocalWeights(self._model, node.net, node.config)
-        with self._report.progress("weights", "weights", node.weights.total) as advance:
+        with (
+            self._report.progress("weights", "weights", node.weights.total) as advance,
+            Packing(self._n_threads) as packing,
+        ):
             while not isinstance(event := self._channel.wait_event(), WeightsEnd):
                 if not isinstance(event, WeightHeader):
                     raise PeerLost(
                         self._channel.link.name, "closed the connection before all weights had come"
                     )
-                self._receive_piece(node, event, local)
+                self._receive_piece(node, event, local, packing)
                 advance(event.n_bytes)
+            packing.finish()
             if node.weights.is_untouched and local is not None:
                 for name, index, offset, data in local.portions():
                     node.weights.load(name, index, offset, data)
@@ -130,7 +133,9 @@ class Session:
         finally:
             meter.report(self._report)
 
-    def _receive_piece(self, node: Node, piece: WeightHeader, local: LocalWeights | None) -> None:
+    def _receive_piece(
+        self, node: Node, piece: WeightHeader, local: LocalWeights | None, packing: Packing
+    ) -> None:
         """Receive a piece where it belongs; with a local model, beside it, to compare."""
         view = None
         if local is None:
@@ -139,15 +144,10 @@ class Session:
             self._channel.receive_payload_into(view)
             node.weights.arrived(piece.name, piece.op_index, piece.offset, piece.n_bytes)
             return
-        # Without a model to compare with, in parts that are still in a core's cache when the kernel packs them.
-        size = piece.n_bytes if local is not None else min(piece.n_bytes, _PART)
-        memory = np.empty(size, dtype=np.uint8).data
-        for start in range(0, piece.n_bytes, max(size, 1)):
-            data = memory[: min(size, piece.n_bytes - start)]
-            self._channel.receive_payload_into(data)
-            if local is not None:
-                local.check(piece.name, piece.op_index, piece.offset, data)
-            node.weights.load(piece.name, piece.op_index, piece.offset + start, data)
+        for start in range(0, piece.n_bytes, PART_BYTES):
+            part = packing.memory(min(PART_BYTES, piece.n_bytes - start))
+            self._channel.receive_payload_into(part)
+            packing.hand_over(partial(_load, node, piece, start, local), part)
 
     def _wait_for_request(self, meter: Meter) -> None:
         """Tell what the last request took once the root falls silent."""
@@ -158,3 +158,13 @@ class Session:
         if self._node is None:
             raise InternalError("the session has no configuration: call configure first")
         return self._node
+
+
+def _load(
+    node: Node, piece: WeightHeader, start: int, local: LocalWeights | None, data: memoryview
+) -> None:
+    """Put a part of a piece in its place, after a look at the local model's, if there is one."""
+    offset = piece.offset + start
+    if local is not None:
+        local.check(piece.name, piece.op_index, offset, data)
+    node.weights.load(piece.name, piece.op_index, offset, data)

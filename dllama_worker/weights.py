@@ -21,7 +21,11 @@ class WeightLoading:
         self._weighted = weighted
         self._arrived: dict[tuple[str, int], list[tuple[int, int]]] = {key: [] for key in weighted}
         self.total = sum(op.context.weight.n_bytes for op in weighted.values() if op.context.weight)
-        self.n_bytes = 0
+
+    @property
+    def n_bytes(self) -> int:
+        """How many bytes have arrived."""
+        return sum(stop - start for parts in self._arrived.values() for start, stop in parts)
 
     @property
     def is_untouched(self) -> bool:
@@ -39,8 +43,11 @@ class WeightLoading:
 
     def arrived(self, name: str, index: int, offset: int, n_bytes: int) -> None:
         """Count a piece that was filled in place."""
-        self._arrived[name, index].append((offset, offset + n_bytes))
-        self.n_bytes += n_bytes
+        parts = self._arrived[name, index]
+        if parts and parts[-1][1] == offset:
+            parts[-1] = parts[-1][0], offset + n_bytes
+        elif n_bytes:
+            parts.append((offset, offset + n_bytes))
 
     def finish(self, segments: tuple[tuple[BoundOp, ...], ...]) -> None:
         """Make sure that nothing is missing and let every kernel finish. Raises WeightMismatch."""

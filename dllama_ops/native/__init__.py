@@ -14,7 +14,7 @@ from dllama_ops.hookspecs import RegisterKernel, hookimpl
 from dllama_ops.kernel import BoundOp, CompiledSegment
 from dllama_proto.enums import OpCode, OpQuantType
 
-__all__ = ["PRIORITY", "dllama_compile_segment", "dllama_register_kernels", "unavailable"]
+__all__ = ["PRIORITY", "dllama_compile_segment", "dllama_register_kernels", "read_bandwidth", "unavailable"]
 
 #: Of the slowest variant; each faster one has one more.
 PRIORITY = 100
@@ -54,3 +54,11 @@ def dllama_compile_segment(ops: Sequence[BoundOp], n_threads: int) -> CompiledSe
     from dllama_ops.native.segment import compile_native
 
     return compile_native(ops, n_threads)
+
+
+def read_bandwidth(n_bytes: int, n_passes: int) -> float:
+    """Return the bytes per second that one thread reads from memory, the fastest of ``n_passes`` over ``n_bytes``.
+
+    Only where the extension is there.
+    """
+    return _core.read_bandwidth(n_bytes, n_passes)

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "bandwidth.hpp"
 #include "cpu.hpp"
 #include "engine.hpp"
 #include "pack.hpp"
@@ -186,7 +187,7 @@ nb::object raw_address(const Weight &weight, std::size_t offset, std::size_t n) 
 
 NB_MODULE(_core, m) {
     m.doc() = "Native kernels: weights, plans and the threads that run them.";
-    m.attr("__all__") = nb::make_tuple("Engine", "Op", "Plan", "Weight", "has_kernel", "kernel_sets");
+    m.attr("__all__") = nb::make_tuple("Engine", "Op", "Plan", "Weight", "has_kernel", "kernel_sets", "read_bandwidth");
 
     m.def(
         "kernel_sets",
@@ -200,6 +201,9 @@ NB_MODULE(_core, m) {
     m.def(
         "has_kernel", [](const std::string &kernels, int code, int quant) { return kernel_set_or_throw(kernels).find(OpCode(code), QuantType(quant)) != nullptr; },
         "kernels"_a, "code"_a, "quant"_a, "Whether a kernel set has a kernel for a key.");
+
+    m.def("read_bandwidth", &read_bandwidth, "n_bytes"_a, "n_passes"_a, nb::call_guard<nb::gil_scoped_release>(),
+          "Bytes per second that one thread reads from memory, at best.");
 
     nb::class_<Engine>(m, "Engine", nb::is_weak_referenceable(), "A team of threads and the scratch memory they share.")
         .def(nb::init<uint32_t>(), "n_threads"_a);
