@@ -43,6 +43,9 @@ struct KernelSet {
 // scale (f32).
 constexpr uint32_t kPreparedBlockBytes = 40;
 
+// Positions of a block of keys that attention transposes into its scratch.
+constexpr uint32_t kAttentionPositions = 64;
+
 // Rows are prepared in groups of at most group_rows, as equal as can be, so that no group is left with one row.
 static inline uint32_t n_row_groups(uint32_t batch_size, uint32_t group_rows) {
     return (batch_size + group_rows - 1) / group_rows;

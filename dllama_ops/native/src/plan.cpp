@@ -51,8 +51,12 @@ bool may_follow(const Access &a, const Access &b, bool rows) {
     return a.reach == Access::same_columns && b.reach == Access::same_columns && is_same(a.tensor, b.tensor);
 }
 
-// What the kernels in matmul.cpp lay out there.
-std::size_t matmul_scratch_bytes(const OpContext &op, const KernelSet &kernels) {
+// What the kernels in matmul.cpp and attention.cpp lay out there.
+std::size_t scratch_bytes_of(const OpContext &op, const KernelSet &kernels) {
+    if (op.code == OpCode::multihead_att)
+        return std::size_t(kAttentionPositions) * op.params.multihead_att.head_dim * sizeof(float);
+    if (op.code != OpCode::matmul)
+        return 0;
     if (op.quant == QuantType::q80_f32_f32)
         return std::size_t(kernels.f32_group_rows) * op.input.x * sizeof(float);
     if (op.quant != QuantType::q80_q40_f32 || op.params.matmul.n_active_experts == 0)
@@ -84,8 +88,8 @@ Plan::Plan(const std::vector<PlanOp> &ops, std::shared_ptr<Engine> engine) : eng
             context.params.matmul.prepared = nullptr;
             if (context.quant == QuantType::q80_q40_f32)
                 prepare_input(context, op, i);
-            scratch_bytes = std::max(scratch_bytes, matmul_scratch_bytes(context, *op.kernels));
         }
+        scratch_bytes = std::max(scratch_bytes, scratch_bytes_of(context, *op.kernels));
         for (const IndexUse &use : index_uses_of(context))
             add_index_check(use, i);
         add({context, kernel, work_of(context, engine_->team.n_threads()), accesses_of(context), i});
