@@ -64,7 +64,7 @@ template <typename T> DLLAMA_INLINE T load_as(const void *p) {
 #include "q40_tile_avx512.hpp"
 #elif defined(__AVX2__)
 #include "q40_tile_avx2.hpp"
-#elif defined(__ARM_FEATURE_DOTPROD)
+#elif defined(__ARM_NEON)
 #include "q40_tile_neon.hpp"
 #else
 #include "q40_tile_portable.hpp"

@@ -1,8 +1,51 @@
-// One tile of eight weight rows with NEON's dot products. Included by q40_tile.hpp.
+// One tile of eight weight rows with NEON, with its dot products where there are any. Included by q40_tile.hpp.
 #pragma once
 
 namespace dllama {
 namespace DLLAMA_ISA {
+
+#if defined(__ARM_FEATURE_DOTPROD)
+
+// start + nibbles (eight vectors of four rows times four bytes) . x
+DLLAMA_INLINE int32x4_t dot_block(int32x4_t start, const int8x16_t *nibbles, int8x16_t x0, int8x16_t x1) {
+    start = vdotq_laneq_s32(start, nibbles[0], x0, 0);
+    start = vdotq_laneq_s32(start, nibbles[1], x0, 1);
+    start = vdotq_laneq_s32(start, nibbles[2], x0, 2);
+    start = vdotq_laneq_s32(start, nibbles[3], x0, 3);
+    start = vdotq_laneq_s32(start, nibbles[4], x1, 0);
+    start = vdotq_laneq_s32(start, nibbles[5], x1, 1);
+    start = vdotq_laneq_s32(start, nibbles[6], x1, 2);
+    return vdotq_laneq_s32(start, nibbles[7], x1, 3);
+}
+
+#else
+
+// Products of 16 bits, of which eight fit a sum: each is at most 15 * 128 in magnitude.
+struct Products {
+    int16x8_t low = vdupq_n_s16(0), high = vdupq_n_s16(0);
+
+    template <int kLane> inline __attribute__((always_inline)) void add(int8x16_t nibbles, int8x16_t x) {
+        const int8x16_t values = vreinterpretq_s8_s32(vdupq_laneq_s32(vreinterpretq_s32_s8(x), kLane));
+        low = vmlal_s8(low, vget_low_s8(nibbles), vget_low_s8(values));
+        high = vmlal_high_s8(high, nibbles, values);
+    }
+};
+
+// start + nibbles (eight vectors of four rows times four bytes) . x
+DLLAMA_INLINE int32x4_t dot_block(int32x4_t start, const int8x16_t *nibbles, int8x16_t x0, int8x16_t x1) {
+    Products products;
+    products.add<0>(nibbles[0], x0);
+    products.add<1>(nibbles[1], x0);
+    products.add<2>(nibbles[2], x0);
+    products.add<3>(nibbles[3], x0);
+    products.add<0>(nibbles[4], x1);
+    products.add<1>(nibbles[5], x1);
+    products.add<2>(nibbles[6], x1);
+    products.add<3>(nibbles[7], x1);
+    return vaddq_s32(start, vpaddq_s32(vpaddlq_s16(products.low), vpaddlq_s16(products.high)));
+}
+
+#endif
 
 template <uint32_t kRows>
 void q40_tile_rows(float *const *out, uint32_t n_columns, const unsigned char *prepared, const unsigned char *tile, uint32_t n_blocks) {
@@ -27,15 +70,7 @@ void q40_tile_rows(float *const *out, uint32_t n_columns, const unsigned char *p
 #pragma GCC unroll 8
             for (uint32_t r = 0; r < kRows; r++) {
                 const int8x16_t x0 = vld1q_s8((const int8_t *)x + r * 32), x1 = vld1q_s8((const int8_t *)x + r * 32 + 16);
-                int32x4_t dot = vdupq_n_s32(load_as<int32_t>(x + kRows * 32 + r * 4));
-                dot = vdotq_laneq_s32(dot, weight[0], x0, 0);
-                dot = vdotq_laneq_s32(dot, weight[1], x0, 1);
-                dot = vdotq_laneq_s32(dot, weight[2], x0, 2);
-                dot = vdotq_laneq_s32(dot, weight[3], x0, 3);
-                dot = vdotq_laneq_s32(dot, weight[4], x1, 0);
-                dot = vdotq_laneq_s32(dot, weight[5], x1, 1);
-                dot = vdotq_laneq_s32(dot, weight[6], x1, 2);
-                dot = vdotq_laneq_s32(dot, weight[7], x1, 3);
+                const int32x4_t dot = dot_block(vdupq_n_s32(load_as<int32_t>(x + kRows * 32 + r * 4)), weight, x0, x1);
                 const float32x4_t scale = vmulq_n_f32(scales, load_as<float>(x + kRows * 36 + r * 4));
                 total[r][half] = vfmaq_f32(total[r][half], vcvtq_f32_s32(dot), scale);
             }
