@@ -14,6 +14,7 @@ or made up at random with the NumPy reference's result.
 
 from dllama_ops.testing.cases import BoundCase, Memory, OpCase, View
 from dllama_ops.testing.checks import check_kernel, check_refusal
+from dllama_ops.testing.golden import golden_case, golden_cases, golden_names
 from dllama_ops.testing.random_cases import bad_data_cases, random_case
 from dllama_ops.testing.tolerances import EXACT, Tolerance, tolerance_of
 
@@ -27,6 +28,9 @@ __all__ = [
     "bad_data_cases",
     "check_kernel",
     "check_refusal",
+    "golden_case",
+    "golden_cases",
+    "golden_names",
     "random_case",
     "tolerance_of",
 ]
