@@ -47,9 +47,9 @@ def make_parser() -> argparse.ArgumentParser:
         "check",
         help="run the conformance kit on an installed plugin",
         description="Runs the conformance kit on every kernel of a plugin: recordings of the C++ kernels, random "
-        "cases beside the NumPy reference, indexes out of range that must be refused; and on its segment "
-        "compiler, if it has one. Exits with 0 where all pass, 1 where something is wrong, 2 where there is "
-        "nothing of that name.",
+        "cases beside the NumPy reference, several batches in a row among other kernels (chained), indexes out "
+        "of range that must be refused; and on its segment compiler, if it has one. "
+        "Exits with 0 where all pass, 1 where something is wrong, 2 where there is nothing of that name.",
     )
     check.add_argument(
         "plugin",

@@ -73,10 +73,10 @@ def print_report(report: CheckReport, file: TextIO | None = None) -> None:
 
 
 def _kernel_table(results: Sequence[KernelResult]) -> Table:
-    table = _new_table("plugin", "op", "quant", "recorded", "random", "refused")
+    table = _new_table("plugin", "op", "quant", "recorded", "random", "chained", "refused")
     for result in results:
         key = result.entry.key
-        tallies = map(_tally, (result.golden, result.random, result.refusals))
+        tallies = map(_tally, (result.golden, result.random, result.chained, result.refusals))
         table.add_row(result.entry.source, key.code.name, key.quant.name, *tallies, _verdict(result.passed))
     return table
 
@@ -147,6 +147,7 @@ def _kernel_as_json(result: KernelResult) -> dict[str, Any]:
         "passed": result.passed,
         "recorded": _tally_as_json(result.golden),
         "random": _tally_as_json(result.random),
+        "chained": _tally_as_json(result.chained),
         "refused": _tally_as_json(result.refusals),
         "faults": _faults_as_json(result.faults),
     }

@@ -16,6 +16,7 @@ from dllama_ops.testing import (
     OpCase,
     SegmentKind,
     bad_data_cases,
+    check_in_segment,
     check_kernel,
     check_refusal,
     check_segment,
@@ -59,11 +60,12 @@ class CaseFault:
 
 @dataclass(frozen=True, slots=True)
 class KernelResult:
-    """What came of one kernel: recordings, random cases, and bad indexes that it must refuse."""
+    """What came of one kernel: recordings, random cases, segments that it is part of, bad indexes."""
 
     entry: KernelEntry
     golden: Tally = field(default_factory=Tally)
     random: Tally = field(default_factory=Tally)
+    chained: Tally = field(default_factory=Tally)
     refusals: Tally = field(default_factory=Tally)
     faults: list[CaseFault] = field(default_factory=list)
 
@@ -103,7 +105,8 @@ class CheckReport:
     @property
     def passed(self) -> bool:
         """Whether nothing at all is wrong."""
-        return not self.broken and all(each.passed for each in (*self.kernels, *self.segments))
+        results: list[KernelResult | SegmentResult] = [*self.kernels, *self.segments]
+        return not self.broken and all(result.passed for result in results)
 
 
 def run_suite(
@@ -127,10 +130,14 @@ def run_suite(
 
 
 class _CaseMaker:
-    """Cases by key, made once for all kernels of the key."""
+    """Cases by key, made once for all kernels of the key, and one segment of each kind for all."""
 
     def __init__(self, n_cases: int, seed: int) -> None:
         self._seeds = range(seed, seed + n_cases)
+        self.segments = [
+            random_segment(kind, seed, quantised=quantised)
+            for kind, quantised in product(SEGMENT_KINDS, (True, False))
+        ]
         self.golden = cache(golden_cases)
         self.random = cache(self._random)
         self.bad = cache(self._bad)
@@ -155,6 +162,10 @@ def _check_entry(entry: KernelEntry, cases: _CaseMaker) -> KernelResult:
     for number, case in enumerate(cases.random(entry.key)):
         faults = check_kernel(entry.factory, case, n_threads=1 + number % 3)
         _count(result.random, result.faults, case.name, faults)
+    for segment in cases.segments:
+        chained = check_in_segment(entry.key, entry.factory, segment)
+        if chained is not None:
+            _count(result.chained, result.faults, segment.name, chained)
     for case in cases.bad(entry.key):
         _count(result.refusals, result.faults, case.name, check_refusal(entry.factory, case))
     return result

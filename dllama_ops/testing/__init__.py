@@ -17,7 +17,7 @@ from dllama_ops.testing.checks import check_kernel, check_refusal
 from dllama_ops.testing.golden import golden_case, golden_cases, golden_names
 from dllama_ops.testing.random_cases import bad_data_cases, random_case, reference_kernels
 from dllama_ops.testing.random_segments import SEGMENT_KINDS, SegmentKind, random_segment
-from dllama_ops.testing.segment_checks import CompileSegment, check_segment
+from dllama_ops.testing.segment_checks import CompileSegment, check_in_segment, check_segment
 from dllama_ops.testing.tolerances import EXACT, Tolerance, tolerance_of
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "Tolerance",
     "View",
     "bad_data_cases",
+    "check_in_segment",
     "check_kernel",
     "check_refusal",
     "check_segment",

@@ -1,4 +1,4 @@
-"""Running a segment that a plugin has compiled beside the same kernels one by one, and saying what differs."""
+"""Running a segment, batch after batch, beside kernels that run one by one, and saying what differs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dllama_ops.testing.tolerances import Tolerance
 from dllama_proto.enums import FloatType
 from dllama_proto.floats import bytes_to_values
 
-__all__ = ["CompileSegment", "check_segment"]
+__all__ = ["CompileSegment", "check_in_segment", "check_segment"]
 
 #: What a plugin marks as ``dllama_compile_segment``.
 CompileSegment = Callable[[Sequence[BoundOp], int], CompiledSegment | None]
@@ -38,15 +38,41 @@ def check_segment(
     range is a KernelDataError, after which the segment still computes.
     """
     chosen = {**reference_kernels(), **kernels}
+    return _check(compile_ops, case, chosen, chosen, n_threads)
+
+
+def check_in_segment(
+    key: KernelKey, factory: KernelFactory, case: SegmentCase, *, n_threads: int = 1
+) -> list[str] | None:
+    """Return all that is wrong with a kernel among the reference's, batch after batch of a segment.
+
+    As :func:`check_segment`, with the reference for all ops as what must agree: what a kernel keeps from
+    one forward to the next (a copy of a cache, say) shows here. None where no op has the key.
+    """
+    if all(op.key != key for op in case.ops):
+        return None
+    reference = reference_kernels()
+    return _check(
+        lambda ops, _: SequentialSegment(ops), case, {**reference, key: factory}, reference, n_threads
+    )
+
+
+def _check(
+    compile_ops: CompileSegment,
+    case: SegmentCase,
+    kernels: Mapping[KernelKey, KernelFactory],
+    kernels_beside: Mapping[KernelKey, KernelFactory],
+    n_threads: int,
+) -> list[str] | None:
     bound, beside = case.bind(n_threads), case.bind(n_threads)
     faults = [f"the case breaks the contract: {f}" for each in bound.contexts for f in check_context(each)]
     if faults:
         return faults
     try:
-        segment = compile_ops(_make_ops(case, bound, chosen), n_threads)
+        segment = compile_ops(_make_ops(case, bound, kernels), n_threads)
         if segment is None:
             return None
-        one_by_one = SequentialSegment(_make_ops(case, beside, chosen))
+        one_by_one = SequentialSegment(_make_ops(case, beside, kernels_beside))
         for number, batch in enumerate(case.batches):
             where = f"batch {number} of {batch.size} rows"
             _run(one_by_one, beside, batch)
@@ -92,8 +118,8 @@ def _compare(case: SegmentCase, bound: BoundSegment, beside: BoundSegment) -> li
             worst = np.unravel_index(int(excess.argmax()), excess.shape)
             place = "".join(f"[{index}]" for index in worst)
             faults.append(
-                f"{name}: {int(wrong.sum())} of {wrong.size} are not what the kernels one by one give, the "
-                f"worst at {place}: expected {b[worst]!s} within {case.relative:g} of the row's largest "
+                f"{name}: {int(wrong.sum())} of {wrong.size} are wrong, the worst at "
+                f"{place}: expected {b[worst]!s} within {case.relative:g} of the row's largest "
                 f"magnitude, got {a[worst]!s}"
             )
     return faults
