@@ -196,4 +196,6 @@ def _kernel_sets(compiler: Compiler) -> Iterator[Mapping[KernelKey, KernelFactor
 
 def _count(tally: Tally, faults: list[CaseFault], case: str, found: list[str]) -> None:
     tally.add(not found)
-    faults += [CaseFault(case, fault) for fault in found]
+    # The same fault with another number of threads is no news.
+    named = [CaseFault(case, fault) for fault in found]
+    faults += [fault for fault in named if fault not in faults]
