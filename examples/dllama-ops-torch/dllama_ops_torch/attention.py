@@ -42,10 +42,10 @@ class TorchMultiHeadAtt(BaseKernel):
         self._params, self._device = context.params, device
         copied = device.type != "cpu" if copied is None else copied
         heads = -1, context.params.head_dim
-        self._output = view_of(context.output)[0].unflatten(-1, heads)
-        self._query = view_of(context.params.query)[0].unflatten(-1, heads)
+        self._output = torch.unflatten(view_of(context.output)[0], -1, heads)
+        self._query = torch.unflatten(view_of(context.params.query)[0], -1, heads)
         self._keys, self._values = (
-            _cache(view_of(tensor)[0].unflatten(-1, heads), device, copied)
+            _cache(torch.unflatten(view_of(tensor)[0], -1, heads), device, copied)
             for tensor in (context.params.key_cache, context.params.value_cache)
         )
 
@@ -77,7 +77,7 @@ class TorchMultiHeadAtt(BaseKernel):
         cut = n_whole * group
         parts = []
         if n_whole:
-            q = query[:, :cut].unflatten(1, (n_whole, group))
+            q = torch.unflatten(query[:, :cut], 1, (n_whole, group))
             parts.append(attend(q, keys[:, :n_whole], values[:, :n_whole], hidden).flatten(1, 2))
         if n_rest:
             kv_head = slice(n_whole, n_whole + 1)

@@ -19,7 +19,7 @@ def view_of(tensor: Tensor) -> torch.Tensor:
     data = tensor.data
     if data.dtype.fields is None:
         return torch.from_numpy(data)
-    return torch.from_numpy(data.view(np.uint8)).unflatten(-1, (-1, data.dtype.itemsize))
+    return torch.unflatten(torch.from_numpy(data.view(np.uint8)), -1, (-1, data.dtype.itemsize))
 
 
 def read_rows(rows: torch.Tensor, float_type: FloatType, device: torch.device) -> torch.Tensor:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+pytest.importorskip("torch", reason="PyTorch is not installed")
+
+import torch
 
 from dllama_ops import Kernel, KernelFactory, KernelKey, OpContext
 from dllama_ops.testing import (
