@@ -13,9 +13,10 @@ _EPILOG = """\
 examples:
   dllama-ops list                      which kernel computes what, and why
   dllama-ops list --kernels numpy      the same if only the NumPy reference may compute
+  dllama-ops check my-kernels          whether the kernels of a plugin compute what they should
   dllama-ops bench --model qwen3-0.6b  how fast the kernels are on this machine
 
-exit codes: 0 done, 1 plugins contradict each other, 2 wrong arguments
+exit codes: 0 done, 1 kernels are wrong or plugins contradict each other, 2 wrong arguments
 """
 
 
@@ -42,6 +43,36 @@ def make_parser() -> argparse.ArgumentParser:
         help="use these plugins only, in this order, and the NumPy reference where none has a kernel",
     )
     listing.set_defaults(run=_list)
+    check = commands.add_parser(
+        "check",
+        help="run the conformance kit on an installed plugin",
+        description="Runs the conformance kit on every kernel of a plugin: recordings of the C++ kernels, random "
+        "cases beside the NumPy reference, several batches in a row among other kernels (chained), indexes out "
+        "of range that must be refused; and on its segment compiler, if it has one. "
+        "Exits with 0 where all pass, 1 where something is wrong, 2 where there is nothing of that name.",
+    )
+    check.add_argument(
+        "plugin",
+        nargs="?",
+        default="",
+        metavar="PLUGIN[:VARIANT]",
+        help="what to check (default: every plugin)",
+    )
+    check.add_argument(
+        "--cases", type=int, default=20, metavar="N", help="random cases a kernel (default: %(default)s)"
+    )
+    check.add_argument(
+        "--seed", type=int, default=0, help="of the first random case (default: %(default)s)"
+    )
+    check.add_argument(
+        "--op",
+        action="append",
+        default=[],
+        metavar="CODE",
+        help="only kernels for this op, such as MATMUL, and no segments; may be given again",
+    )
+    check.add_argument("--json", action="store_true", help="print JSON")
+    check.set_defaults(run=_check)
     bench = commands.add_parser(
         "bench",
         help="measure kernels on the shapes of a model",
@@ -87,6 +118,38 @@ def _list(arguments: argparse.Namespace) -> int:
         return 1
     print_table(table, as_json=arguments.json)
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from dllama_ops.check import run_suite, select
+    from dllama_ops.check.report import print_report, progress_line, report_as_json
+    from dllama_ops.errors import KernelChoiceError
+    from dllama_ops.plugins import make_plugin_manager
+    from dllama_proto.enums import OpCode
+
+    unknown = [name for name in arguments.op if name.upper() not in OpCode.__members__]
+    if unknown:
+        known = ", ".join(OpCode.__members__)
+        print(
+            f"dllama-ops check: error: --op: expected one of {known}, got {unknown[0]!r}", file=sys.stderr
+        )
+        return 2
+    if arguments.cases < 1 or arguments.seed < 0:
+        print("dllama-ops check: error: cases must be positive, the seed 0 or more", file=sys.stderr)
+        return 2
+    try:
+        ops = {OpCode[name.upper()] for name in arguments.op}
+        selection = select(make_plugin_manager(), arguments.plugin, ops)
+    except KernelChoiceError as error:
+        print(f"dllama-ops check: error: {error}", file=sys.stderr)
+        return 2
+    with progress_line() as progress:
+        report = run_suite(selection, arguments.cases, arguments.seed, progress)
+    if arguments.json:
+        print(report_as_json(report))
+    else:
+        print_report(report)
+    return 0 if report.passed else 1
 
 
 def _bench(arguments: argparse.Namespace) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import tomllib
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +29,7 @@ from dllama_ops.testing import check_kernel, random_case
 from dllama_proto.connection import NEED_DATA
 from dllama_proto.enums import FloatType, OpCode, OpQuantType
 from dllama_proto.errors import RemoteProtocolError
+from tests.ops.plugins import install
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("dllama_proto", "dllama_ops", "dllama_worker")
@@ -144,6 +147,30 @@ def test_the_plugin_of_the_kernel_page_passes_its_own_test(tmp_path: Path) -> No
     subprocess.run([sys.executable, "-W", "error", "run.py"], cwd=tmp_path, check=True)
     table = build_kernel_table(plugin_manager(module_of(plugin, "fast_silu")))
     assert table.get(SILU).plugin == "fast_silu"
+
+
+@pytest.mark.slow
+def test_the_kernel_page_goes_from_nothing_to_a_checked_plugin(tmp_path: Path) -> None:
+    """Its two files make an installed plugin, and its commands print what the page says they print."""
+    page = ROOT / "docs/kernels.md"
+    (project,) = (tomllib.loads(block) for block in code_blocks(page, "toml"))
+    ((name, module),) = project["project"]["entry-points"]["dllama_ops"].items()
+    install(tmp_path, name, module, block_with(page, "class FastSilu"))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "dllama_ops", "check", name]
+    assert f"    dllama-ops check {name}\n" in page.read_text()
+    run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    printed = [line.rstrip() for line in run.stdout.splitlines() if line.strip()]
+    shown = [line.strip() for line in page.read_text().splitlines()]
+    assert [line for line in printed if line not in shown] == []
+
+
+@pytest.mark.slow
+def test_the_compiler_of_the_kernel_page_passes_its_own_test(tmp_path: Path) -> None:
+    page = ROOT / "docs/kernels.md"
+    (tmp_path / "in_one_call.py").write_text(block_with(page, "@hookimpl\ndef dllama_compile_segment"))
+    (tmp_path / "run.py").write_text(block_with(page, "def test_in_one_call") + "\ntest_in_one_call()\n")
+    subprocess.run([sys.executable, "-W", "error", "run.py"], cwd=tmp_path, check=True)
 
 
 def test_the_compiler_of_the_kernel_page_takes_a_segment() -> None:

@@ -15,7 +15,7 @@ from dllama_ops.testing.cases import Memory, OpCase, View
 from dllama_proto.enums import FloatType
 from dllama_proto.floats import n_bytes, quantize_q40, quantize_q80
 
-__all__ = ["Draft", "Values"]
+__all__ = ["Draft", "Values", "encode"]
 
 Values = npt.NDArray[np.float32]
 
@@ -58,7 +58,7 @@ class Draft:
     def buffer(self, name: str, values: Values, *, float_type: FloatType = FloatType.F32) -> None:
         """Add a whole memory (z, y, x) with these values."""
         z, y, x = values.shape
-        self.memories[name] = Memory(float_type, z, y, x, _encode(float_type, values).tobytes())
+        self.memories[name] = Memory(float_type, z, y, x, encode(float_type, values).tobytes())
 
     def rows(
         self,
@@ -83,7 +83,7 @@ class Draft:
         units = self.rng.integers(0, 256, shape, np.uint8) if written else np.full(shape, 0xFF, np.uint8)
         part = n_bytes(float_type, x)
         if values is not None:
-            encoded = _encode(float_type, values).view(np.uint8).reshape(z, self.batch_size, part)
+            encoded = encode(float_type, values).view(np.uint8).reshape(z, self.batch_size, part)
             units[:, : self.batch_size, node * part : (node + 1) * part] = encoded
         self.memories[name] = Memory(float_type, z, self.n_batches, nodes * x, units.tobytes())
         return View(name, (node * x, node * x + x) if nodes > 1 else None)
@@ -103,7 +103,7 @@ class Draft:
 
     def weight(self, z: int, y: int, x: int, values: Values) -> dict[str, Any]:
         """Return the fields of a case with this weight; values in memory order."""
-        data = _encode(self.weight_type, values.reshape(-1)).tobytes()
+        data = encode(self.weight_type, values.reshape(-1)).tobytes()
         return {"weight": WeightSpec(self.weight_type, z, y, x), "weight_bytes": data}
 
     def case(
@@ -127,7 +127,8 @@ class Draft:
         )
 
 
-def _encode(float_type: FloatType, values: Values) -> npt.NDArray[Any]:
+def encode(float_type: FloatType, values: Values) -> npt.NDArray[Any]:
+    """Return values as a memory of this type stores them."""
     if float_type is FloatType.F32:
         return np.ascontiguousarray(values)
     return quantize_q40(values) if float_type is FloatType.Q40 else quantize_q80(values)

@@ -1,4 +1,4 @@
-"""A case: one op of one node, as plain data, that can be bound to fresh memory again and again."""
+"""A case: an op of a node, or a whole segment, as plain data that can be bound to fresh memory again and again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dllama_ops.params import OpParams
 from dllama_ops.tensor import Tensor, WeightSpec
 from dllama_proto.enums import FloatType
 
-__all__ = ["BoundCase", "Memory", "OpCase", "View"]
+__all__ = ["Batch", "BoundCase", "BoundSegment", "Memory", "OpCase", "SegmentCase", "View"]
 
 #: Bytes around every memory that no kernel may change; also keeps memories apart and aligned to 64 bytes.
 _GUARD = 128
@@ -67,8 +67,12 @@ class OpCase:
     def bind(self, n_threads: int = 1) -> BoundCase:
         """Lay the case out in fresh memory, filled with the contents before."""
         arenas = {name: _Arena(memory) for name, memory in self.memories.items()}
+        return BoundCase(arenas, self.context(arenas, n_threads))
+
+    def context(self, arenas: Mapping[str, _Arena], n_threads: int) -> OpContext:
+        """Return the op's context over memories that are laid out already."""
         tensors = {name: arena.tensor for name, arena in arenas.items()}
-        context = OpContext(
+        return OpContext(
             key=self.key,
             name=self.name,
             index=0,
@@ -79,14 +83,12 @@ class OpCase:
             weight=self.weight,
             params=self.params(tensors),
         )
-        return BoundCase(context, arenas)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class BoundCase:
-    """A case in memory: the op's context, and what it can reach."""
+class _Bound:
+    """The memories of a case."""
 
-    context: OpContext
     arenas: Mapping[str, _Arena]
 
     def contents(self) -> dict[str, bytes]:
@@ -101,6 +103,54 @@ class BoundCase:
     def overrun(self) -> list[str]:
         """Return the memories whose surroundings were written to."""
         return [name for name, arena in self.arenas.items() if arena.overrun()]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoundCase(_Bound):
+    """A case in memory: the op's context, and what it can reach."""
+
+    context: OpContext
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One forward: how many rows, and what is written into which memories before."""
+
+    size: int
+    contents: Mapping[str, bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class SegmentCase:
+    """A segment of one node: ops over memories that they share, and the batches that go through it.
+
+    ``bad`` is a batch with an index out of range, where an op takes one; what ``scratch`` holds after a
+    forward is open; ``relative`` is how far apart two ways to run the same kernels may end, as a share of
+    the row's largest magnitude.
+    """
+
+    name: str
+    memories: Mapping[str, Memory]
+    ops: tuple[OpCase, ...]
+    batches: tuple[Batch, ...]
+    bad: Batch | None
+    scratch: frozenset[str]
+    relative: float
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    def bind(self, n_threads: int = 1) -> BoundSegment:
+        """Lay the segment out in fresh memory, filled with the contents before."""
+        arenas = {name: _Arena(memory) for name, memory in self.memories.items()}
+        return BoundSegment(arenas, tuple(op.context(arenas, n_threads) for op in self.ops))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoundSegment(_Bound):
+    """A segment in memory: the contexts of its ops, and what they can reach."""
+
+    contexts: tuple[OpContext, ...]
 
 
 class _Arena:

@@ -61,11 +61,13 @@ def check_refusal(factory: KernelFactory, case: OpCase, *, n_threads: int = 1) -
     It must raise KernelDataError from ``forward``, with all memory as it was.
     """
     bound = case.bind(n_threads)
-    kernel = factory(bound.context)
-    load_in_pieces(kernel, case)
-    kernel.finish_weight()
+    try:
+        kernel = factory(bound.context)
+        faults = load_in_pieces(kernel, case)
+        kernel.finish_weight()
+    except Exception as error:
+        return [f"raised {type(error).__name__} before any batch: {error}"]
     ready = bound.contents()
-    faults = []
     try:
         kernel.forward(case.batch_size)
         faults.append("expected KernelDataError, nothing was raised")

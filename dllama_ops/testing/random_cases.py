@@ -20,7 +20,7 @@ from dllama_ops.testing._draft import Draft, Values
 from dllama_ops.testing.cases import OpCase, View
 from dllama_proto.enums import FloatType, OpCode, OpQuantType, RopeType
 
-__all__ = ["bad_data_cases", "random_case"]
+__all__ = ["bad_data_cases", "random_case", "reference_kernels"]
 
 
 def random_case(key: KernelKey, seed: int) -> OpCase:
@@ -30,7 +30,7 @@ def random_case(key: KernelKey, seed: int) -> OpCase:
     """
     case = _MAKERS[key.code](Draft(key, seed))
     bound = case.bind()
-    kernel = _reference()[key](bound.context)
+    kernel = reference_kernels()[key](bound.context)
     if case.weight is not None:
         kernel.load_weight(0, case.weight_bytes)
     kernel.finish_weight()
@@ -58,7 +58,8 @@ def bad_data_cases(key: KernelKey, seed: int) -> Iterator[OpCase]:
 
 
 @cache
-def _reference() -> Mapping[KernelKey, KernelFactory]:
+def reference_kernels() -> Mapping[KernelKey, KernelFactory]:
+    """Return the NumPy reference's kernels, against which others are compared."""
     kernels: dict[KernelKey, KernelFactory] = {}
 
     def register(

@@ -9,9 +9,8 @@ import pytest
 
 import dllama_ops
 from dllama_ops import KernelKey, build_kernel_table, check_context, make_plugin_manager, native
-from dllama_ops.testing import random_case
+from dllama_ops.testing import golden_case, golden_names, random_case
 from dllama_proto.enums import OpCode, OpQuantType
-from tests.ops import vectors
 
 #: What the C++ CPU build provides (``getCpuOpForward``): what a worker must compute.
 CPP = """
@@ -55,14 +54,14 @@ def test_the_list_names_every_op() -> None:
 def test_every_pair_of_the_program_has_a_reference_kernel_and_a_vector(key: KernelKey) -> None:
     table = build_kernel_table(make_plugin_manager(), prefer="numpy")
     assert table.get(key).plugin == "numpy"
-    assert vectors.names(key)
+    assert golden_names(key)
 
 
 @pytest.mark.parametrize("key", EXTRA, ids=str)
 def test_what_the_program_lacks_has_a_reference_kernel(key: KernelKey) -> None:
     table = build_kernel_table(make_plugin_manager(), prefer="numpy")
     assert table.get(key).plugin == "numpy"
-    assert not vectors.names(key)
+    assert not golden_names(key)
 
 
 def test_the_reference_offers_nothing_else() -> None:
@@ -72,8 +71,8 @@ def test_the_reference_offers_nothing_else() -> None:
 
 
 def test_every_vector_is_of_a_known_pair_and_keeps_the_contract() -> None:
-    for name in vectors.index():
-        case = vectors.load_case(name)
+    for name in golden_names():
+        case = golden_case(name)
         assert case.key in PAIRS
         assert check_context(case.bind().context) == [], name
 

@@ -7,8 +7,14 @@ from typing import Any
 import pytest
 
 from dllama_ops import KernelEntry, build_kernel_table, make_plugin_manager
-from dllama_ops.testing import bad_data_cases, check_kernel, check_refusal, random_case
-from tests.ops import vectors
+from dllama_ops.testing import (
+    bad_data_cases,
+    check_kernel,
+    check_refusal,
+    golden_case,
+    golden_names,
+    random_case,
+)
 
 ENTRIES = build_kernel_table(make_plugin_manager(), prefer="numpy").entries
 SEEDS = range(12)
@@ -22,14 +28,14 @@ def _recorded() -> list[Any]:
     return [
         pytest.param(entry, case, id=f"{entry.source}-{case}")
         for entry in ENTRIES
-        for case in vectors.names(entry.key)
+        for case in golden_names(entry.key)
     ]
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize(("entry", "case"), _recorded())
 def test_agrees_with_what_was_recorded(entry: KernelEntry, case: str, n_threads: int) -> None:
-    assert check_kernel(entry.factory, vectors.load_case(case), n_threads=n_threads) == []
+    assert check_kernel(entry.factory, golden_case(case), n_threads=n_threads) == []
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=_name)

@@ -18,10 +18,9 @@ from dllama_ops.reference.activation import exp as exponential
 from dllama_ops.reference.arithmetic import merge_add, merge_sum
 from dllama_ops.reference.moe import top_k
 from dllama_ops.reference.norm import inv_rms, rms_norm
-from dllama_ops.testing import OpCase, random_case
+from dllama_ops.testing import OpCase, golden_case, random_case
 from dllama_proto.enums import FloatType, OpCode, OpQuantType, RopeType
 from dllama_proto.floats import bytes_to_values, dequantize_q80
-from tests.ops import vectors
 
 seeds = st.integers(0, 2**32 - 1)
 Wide = npt.NDArray[np.float64]
@@ -237,7 +236,7 @@ def test_softmax_of_rows_of_different_lengths(seed: int, lengths: list[int]) -> 
 @pytest.mark.parametrize(("name", "least"), [("silu", 0.9), ("silu-z3", 0.9), ("softmax", 0.5)])
 def test_most_values_have_the_recorded_bits(name: str, least: float) -> None:
     """The same exponential as the recording program's: quantised later, they fall on the same side."""
-    case = vectors.load_case(name)
+    case = golden_case(name)
     bound, expected = case.bind(), case.bind()
     expected.fill(case.expected)
     kernel = Silu if case.key.code is OpCode.SILU else Softmax

@@ -6,6 +6,7 @@ import math
 import struct
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from importlib.resources import files
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dllama_ops.testing import golden_names
 from dllama_proto import messages
 from dllama_proto.enums import FloatType, OpCode
 from dllama_proto.errors import LocalProtocolError, RemoteProtocolError
@@ -39,10 +41,9 @@ from dllama_proto.schemas.handshake import ACK_BYTES
 from dllama_proto.schemas.node_config import POINTER
 from dllama_proto.schemas.op_configs import OP_CONFIGS
 from dllama_proto.verify import verify_net_config, verify_node_config
-from tests.helpers.captures import GOLDEN
 from tests.proto import configs
 
-_OP_CASES = sorted(path.stem for path in (GOLDEN / "ops").glob("*.npz"))
+_OP_VECTORS = files("dllama_ops.testing") / "vectors"
 
 #: Messages small enough to be written by hand, from PROTOCOL's tables.
 _VECTORS: list[tuple[Any, str]] = [
@@ -119,9 +120,9 @@ def test_the_sample_cluster(message: Any) -> None:
     assert _drive(MESSAGES[type(message)], "Message", data) == message
 
 
-@pytest.mark.parametrize("case", _OP_CASES)
+@pytest.mark.parametrize("case", golden_names())
 def test_recorded_configs_survive(case: str) -> None:
-    with np.load(GOLDEN / "ops" / f"{case}.npz") as vector:
+    with (_OP_VECTORS / f"{case}.npz").open("rb") as file, np.load(file) as vector:
         net_data, node_data = vector["net_config"].tobytes(), vector["node_config"].tobytes()
     for data in (net_data, node_data):
         assert data.startswith(ACK_BYTES)
