@@ -1,7 +1,7 @@
 """Weights from a model file on this machine: instead of the root's, or to hold the root's against.
 
-Which part of each tensor belongs to this node is not on the wire: the even partition is assumed, which is
-what the C++ root makes.
+Which part of each tensor belongs to this node is not on the wire: an even split is assumed, which is what
+the C++ root makes, and ``dllama-root`` with ``--split even`` for any number of nodes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from dllama_proto.messages import NetConfig, NodeConfig
 from dllama_worker.errors import UsageError, WeightMismatch
 from dllama_worker.model.reader import ModelFile
-from dllama_worker.root.partition import even_partition
+from dllama_worker.root.apportion import partition_evenly
 from dllama_worker.root.weights import WeightPiece, node_weight_pieces
 
 __all__ = ["LocalWeights"]
@@ -25,7 +25,7 @@ class LocalWeights:
 
     def __init__(self, model: ModelFile, net: NetConfig, config: NodeConfig) -> None:
         self._model = model
-        partition = even_partition(model.header, net.n_nodes)
+        partition = partition_evenly(model.header, net.n_nodes)
         self._pieces: dict[tuple[str, int], list[WeightPiece]] = {}
         for piece in node_weight_pieces(model.header, partition, config.node_index):
             self._pieces.setdefault((piece.header.name, piece.header.op_index), []).append(piece)
@@ -78,6 +78,7 @@ class LocalWeights:
             theirs, ours = wanted.get((name, index), 0), held.get((name, index), 0)
             if theirs != ours:
                 raise UsageError(
-                    f"{self._model.path} is not the root's model: for {name} of layer {index} the root wants "
-                    f"{theirs} bytes of this node, the file has {ours}"
+                    f"{self._model.path} is not the root's model, or the root shares it out unevenly (start "
+                    f"without --model then): for {name} of layer {index} the root wants {theirs} bytes of this "
+                    f"node, an even split of the file has {ours}"
                 )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from dllama_worker.cli import limit_library_threads
 from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS, set_up_logging
 from dllama_worker.root.address import WorkerAddress, parse_worker_address
 from dllama_worker.root.options import CHAT_TEMPLATES, RootOptions
+from dllama_worker.root.split import EVEN, Split, parse_split
 
 __all__ = ["main", "make_parser"]
 
@@ -24,6 +26,7 @@ examples:
   dllama-root inference --prompt "ROMEO:" --steps 64 --local-workers 1
   dllama-root inference --model llama.m --tokenizer llama.t --prompt "Hello" --steps 64 --workers 10.0.0.2:9990
   dllama-root perplexity --model llama.m --tokenizer llama.t --prompt "$(cat text.txt)"
+  dllama-root inference --prompt "ROMEO:" --steps 64 --local-workers 2 --split 2:1:1
   dllama-root chat --model llama.m --tokenizer llama.t --workers 10.0.0.2:9990 10.0.0.3:9990
 
 exit codes: 0 done, 2 wrong arguments or files, 3 a worker went away or misbehaved, 4 this machine's fault
@@ -49,16 +52,31 @@ def _fraction(text: str) -> float:
     return value
 
 
-def _temperature(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected 0 or more, got {value:g}")
-    return value
+def _not_negative(name: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = float(text)
+        if not 0 <= value < float("inf"):
+            raise argparse.ArgumentTypeError(f"expected 0 or more, got {value:g}")
+        return value
+
+    parse.__name__ = name
+    return parse
+
+
+_temperature = _not_negative("temperature")
+_share = _not_negative("share")
 
 
 def _address(text: str) -> WorkerAddress:
     try:
         return parse_worker_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _split(text: str) -> Split:
+    try:
+        return parse_split(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
@@ -142,6 +160,7 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     add(
         "--local-workers", type=_at_least(0), default=0, metavar="N", help="start N workers on this machine"
     )
+    _add_split(add)
     add(
         "--weights",
         choices=("stream", "local"),
@@ -165,6 +184,22 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_split(add: Callable[..., argparse.Action]) -> None:
+    add(
+        "--split",
+        type=_split,
+        metavar="even|W:W:…",
+        help="who gets how much of the model: a weight for each node, the root first (default: even)",
+    )
+    add(
+        "--root-share",
+        type=_share,
+        metavar="W",
+        help="weight of the root beside 1 for each worker; with 0 it only embeds, takes its part of the logits "
+        "and samples (default: 1)",
+    )
+
+
 def _add_output(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", dest="as_json", help="print one JSON object instead of text")
@@ -178,6 +213,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if (arguments.model is None) != (arguments.tokenizer is None):
         parser.error("--model and --tokenizer belong together: give both, or neither for the demo model")
+    split = arguments.split or EVEN
+    if arguments.root_share is not None:
+        if split.weights is not None:
+            parser.error("--root-share goes with an even split: in W:W:… the first weight is the root's")
+        split = replace(split, root_share=arguments.root_share)
     seed = getattr(arguments, "seed", None)
     options = RootOptions(
         command=arguments.command,
@@ -193,6 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         n_threads=arguments.nthreads,
         workers=tuple(arguments.workers),
         local_workers=arguments.local_workers,
+        split=split,
         stream_weights=arguments.weights == "stream",
         kernels=arguments.kernels,
         chat_template=getattr(arguments, "chat_template", None),

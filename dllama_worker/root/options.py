@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dllama_worker.root.address import WorkerAddress
+from dllama_worker.root.split import EVEN, Split
 
 __all__ = ["CHAT_TEMPLATES", "COMMANDS", "RootOptions"]
 
@@ -37,6 +38,7 @@ class RootOptions:
     n_threads: int = 1
     workers: tuple[WorkerAddress, ...] = ()
     local_workers: int = 0
+    split: Split = EVEN
     stream_weights: bool = True
     kernels: str = ""
     chat_template: str | None = None

@@ -1,7 +1,8 @@
 """Who holds what: for each node its heads, its part of the feed-forward block and of the vocabulary.
 
 A partition is all that the layout and the weight slices of a node are made from. Its checks hold for any
-partition; the even one, which is what the C++ root makes, is one constructor.
+partition; the even one, which is what the C++ root makes, is one constructor. How heads and columns are
+shared out by strength is decided in :mod:`dllama_worker.root.apportion`.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from dllama_proto.model_header import ModelHeader
 from dllama_worker.errors import UsageError
 from dllama_worker.model.slicing import block_size
 
-__all__ = ["NodeShare", "Partition", "even_node_counts", "even_partition"]
+__all__ = ["NodeShare", "Partition", "even_node_counts", "even_partition", "needed_kv_heads", "vocab_parts"]
 
 
 @dataclass(frozen=True, slots=True)
 class NodeShare:
     """What one node holds, as ranges: query heads, key-value heads, feed-forward columns, tokens.
 
-    With experts the feed-forward columns are those of every expert.
+    With experts the feed-forward columns are those of every expert. A node with neither heads nor columns
+    only computes its part of the logits. ``vocab`` may reach past the vocabulary: those rows of the
+    classifier are zeros, and the root drops what comes out of them.
     """
 
     q_heads: range
@@ -31,9 +34,13 @@ class NodeShare:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """The shares of all nodes, the root's first. Made by :meth:`of` or :func:`even_partition`."""
+    """The shares of all nodes, the root's first. Made by :meth:`of` or :func:`even_partition`.
+
+    ``is_even`` tells whether it is what the C++ root would make.
+    """
 
     shares: tuple[NodeShare, ...]
+    is_even: bool
 
     @classmethod
     def of(cls, header: ModelHeader, shares: Sequence[NodeShare]) -> Partition:
@@ -45,24 +52,34 @@ class Partition:
         """
         _check_covered("query heads", [share.q_heads for share in shares], header.n_heads)
         _check_covered("feed-forward columns", [share.hidden for share in shares], header.ff_dim)
-        _check_covered("tokens", [share.vocab for share in shares], header.vocab_size)
+        _check_covered("tokens", [share.vocab for share in shares], _padded(header.vocab_size, len(shares)))
         if len({len(share.vocab) for share in shares}) > 1:
             raise UsageError("every node must hold equally many tokens of the vocabulary")
         unit = block_size(header.weight_float_type)
         for node, share in enumerate(shares):
             _check_heads(header, node, share)
+            if bool(share.q_heads) != bool(share.hidden):
+                # Its slice of the pipe would keep the other half layer's sums, and they would be added twice.
+                raise UsageError(
+                    f"node {node}: it must hold both heads and feed-forward columns, or neither"
+                )
             q_dims = range(share.q_heads.start * header.head_dim, share.q_heads.stop * header.head_dim)
             for name, part in (("query heads", q_dims), ("feed-forward columns", share.hidden)):
-                if part.start % unit or part.stop % unit:
+                if part and (part.start % unit or part.stop % unit):
                     raise UsageError(
                         f"node {node}: its {name}, columns {_words(part)}, part a block of {unit} weights"
                     )
-        return cls(tuple(shares))
+        return cls(tuple(shares), is_even=_is_even(header, shares))
 
     @property
     def n_nodes(self) -> int:
         """Number of nodes, the root included."""
         return len(self.shares)
+
+    @property
+    def n_logits(self) -> int:
+        """Columns of the logits: the vocabulary, filled up until every node has equally many."""
+        return sum(len(share.vocab) for share in self.shares)
 
 
 def even_partition(header: ModelHeader, n_nodes: int) -> Partition:
@@ -95,6 +112,20 @@ def even_node_counts(header: ModelHeader) -> list[int]:
     return [n for n in range(1, header.n_kv_heads + 1) if not _even_obstacle(header, n)]
 
 
+def needed_kv_heads(header: ModelHeader, q_heads: range) -> range:
+    """Return the key-value heads that some query heads attend to."""
+    group = header.kv_group
+    if not q_heads:
+        return range(0)
+    return range(q_heads.start // group, (q_heads.stop - 1) // group + 1)
+
+
+def vocab_parts(header: ModelHeader, n_nodes: int) -> list[range]:
+    """Cut the vocabulary equally, filled up to a multiple of the node count."""
+    size = _padded(header.vocab_size, n_nodes)
+    return [_nth_part(size, n_nodes, node) for node in range(n_nodes)]
+
+
 def _even_obstacle(header: ModelHeader, n_nodes: int) -> str:
     """Say which dimension is in the way, or nothing."""
     for name, size in (
@@ -111,16 +142,33 @@ def _even_obstacle(header: ModelHeader, n_nodes: int) -> str:
     return ""
 
 
+def _is_even(header: ModelHeader, shares: Sequence[NodeShare]) -> bool:
+    return header.n_kv_heads % len(shares) == 0 and all(
+        len({len(part) for part in parts}) == 1
+        for parts in (
+            [share.q_heads for share in shares],
+            [share.kv_heads for share in shares],
+            [share.hidden for share in shares],
+        )
+    )
+
+
+def _padded(size: int, n_parts: int) -> int:
+    return -(-size // n_parts) * n_parts
+
+
 def _nth_part(size: int, n_parts: int, i: int) -> range:
     part = size // n_parts
     return range(part * i, part * (i + 1))
 
 
 def _check_covered(name: str, parts: Sequence[range], size: int) -> None:
-    """Check that the parts follow each other from 0 to ``size``."""
+    """Check that the parts, but for empty ones, follow each other from 0 to ``size``."""
     end = 0
     for node, part in enumerate(parts):
-        if part.start != end or part.step != 1 or not part:
+        if not part:
+            continue
+        if part.start != end or part.step != 1:
             raise UsageError(
                 f"node {node}: its {name}, {_words(part)}, do not begin at {end}, where those before end"
             )
@@ -136,7 +184,7 @@ def _check_heads(header: ModelHeader, node: int, share: NodeShare) -> None:
     begin with a group, or all lie in one.
     """
     group = header.kv_group
-    needed = range(share.q_heads.start // group, (share.q_heads.stop - 1) // group + 1)
+    needed = needed_kv_heads(header, share.q_heads)
     if share.kv_heads != needed:
         raise UsageError(
             f"node {node}: query heads {_words(share.q_heads)} need key-value heads {_words(needed)}, not "
@@ -150,4 +198,4 @@ def _check_heads(header: ModelHeader, node: int, share: NodeShare) -> None:
 
 
 def _words(part: range) -> str:
-    return f"{part.start} to {part.stop - 1}"
+    return f"{part.start} to {part.stop - 1}" if part else "none"

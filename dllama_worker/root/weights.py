@@ -2,8 +2,9 @@
 
 Source: C++ ``loadLlmNetWeight`` (``llm.cpp``) and ``NnRootWeightLoader`` (``nn-network.cpp``): the order
 of the file; rows of the matmuls whose outputs are shared out, columns of those whose inputs are, all of the
-norms and the expert gate; the embedding for the root alone. Nothing is read here: a piece says where its
-bytes are.
+norms and the expert gate; the embedding for the root alone. Key-value heads go to every node that needs
+them, a node without heads and columns gets nothing of the layers, and where the vocabulary is filled up,
+zeros follow. Nothing is read here: a piece says where its bytes are.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from dllama_proto.floats import n_bytes
 from dllama_proto.messages import WeightHeader
 from dllama_proto.model_file import TensorEntry, tensor_entries
 from dllama_proto.model_header import ModelHeader
@@ -27,14 +29,17 @@ _PORTION_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class WeightPiece:
-    """Bytes for the weight of one op: ``header`` is what announces them, ``slice`` where they are from."""
+    """Bytes for the weight of one op: ``header`` is what announces them, ``slice`` where they are from.
+
+    Without a slice they are zeros.
+    """
 
     header: WeightHeader
-    slice: TensorSlice
+    slice: TensorSlice | None
 
     def data(self, model: ModelFile) -> memoryview:
         """Return the bytes: a view of the file, or a copy for slices of columns."""
-        return self.slice.data(model)
+        return memoryview(bytes(self.header.n_bytes)) if self.slice is None else self.slice.data(model)
 
     def portions(self, model: ModelFile) -> Iterator[tuple[int, memoryview]]:
         """Yield the same bytes a few at a time, each with its offset in the weight.
@@ -42,6 +47,9 @@ class WeightPiece:
         What has been used is released from memory, so a file of any size takes little of it.
         """
         offset = self.header.offset
+        if self.slice is None:
+            yield offset, self.data(model)
+            return
         for part in self.slice.parts(_PORTION_BYTES):
             data = part.data(model)
             yield offset, data
@@ -59,12 +67,19 @@ def node_weight_pieces(header: ModelHeader, partition: Partition, node_index: in
     for entry in tensor_entries(header):
         if entry.name == "embedding" and node_index > 0:
             continue
+        if entry.name.startswith("block_") and not share.q_heads:
+            continue
         part = _SLICES[entry.name](entry, header, share)
-        offset = (entry.expert or 0) * part.n_bytes
-        yield WeightPiece(WeightHeader(entry.name, entry.layer, offset, part.n_bytes), part)
+        size = 0 if part is None else part.n_bytes
+        offset = (entry.expert or 0) * size
+        if part is not None:
+            yield WeightPiece(WeightHeader(entry.name, entry.layer, offset, size), part)
+        if entry.name == "final_matmul_logits" and share.vocab.stop > header.vocab_size:
+            missing = n_bytes(entry.float_type, len(share.vocab) * entry.n) - size
+            yield WeightPiece(WeightHeader(entry.name, entry.layer, size, missing), None)
 
 
-_Slicer = Callable[[TensorEntry, ModelHeader, NodeShare], TensorSlice]
+_Slicer = Callable[[TensorEntry, ModelHeader, NodeShare], TensorSlice | None]
 
 
 def _whole(entry: TensorEntry, header: ModelHeader, share: NodeShare) -> TensorSlice:
@@ -91,8 +106,9 @@ def _hidden_columns(entry: TensorEntry, header: ModelHeader, share: NodeShare) -
     return TensorSlice.of_columns(entry, share.hidden)
 
 
-def _vocab_rows(entry: TensorEntry, header: ModelHeader, share: NodeShare) -> TensorSlice:
-    return TensorSlice.of_rows(entry, share.vocab)
+def _vocab_rows(entry: TensorEntry, header: ModelHeader, share: NodeShare) -> TensorSlice | None:
+    rows = range(share.vocab.start, min(share.vocab.stop, header.vocab_size))
+    return TensorSlice.of_rows(entry, rows) if rows else None
 
 
 def _of_heads(heads: range, header: ModelHeader) -> range:

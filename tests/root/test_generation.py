@@ -78,6 +78,29 @@ def test_the_f32_twin_writes_exactly_the_cpp_programs_text(f32_twin: Path, n_nod
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        ["--local-workers", "2"],
+        ["--local-workers", "7"],
+        ["--local-workers", "1", "--split", "3:1"],
+        ["--local-workers", "3", "--split", "5:1:1:1"],
+        ["--local-workers", "2", "--root-share", "0"],
+    ],
+    ids=" ".join,
+)
+def test_any_split_of_the_f32_twin_writes_exactly_the_cpp_programs_text(
+    f32_twin: Path, cluster: list[str]
+) -> None:
+    result = document(
+        "inference", *model_arguments(f32_twin), "--prompt", EXPECTED["prompt"],
+        "--steps", "60", "--temperature", "0", "--cpp-prompt-end", *cluster,
+    )  # fmt: skip
+    assert len(result["text"]) > 80
+    assert EXPECTED["results"]["f32-f32"]["1"]["text"].startswith(result["text"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("n_nodes", [1, 2, 4])
 @pytest.mark.parametrize("kind", ["f32-f32", "q40-q80"])
 def test_perplexity_is_the_cpp_programs(f32_twin: Path, n_nodes: int, kind: str) -> None:
@@ -112,18 +135,11 @@ def test_the_same_seed_gives_the_same_text_and_another_one_another() -> None:
 
 
 @pytest.mark.slow
-def test_workers_with_their_own_copy_of_the_model_need_no_weights() -> None:
+@pytest.mark.parametrize("n_workers", ["1", "2"])
+def test_workers_with_their_own_copy_of_the_model_need_no_weights(n_workers: str) -> None:
     common = [
-        "inference",
-        "--prompt",
-        "ROMEO:",
-        "--steps",
-        "40",
-        "--temperature",
-        "0",
-        "--local-workers",
-        "1",
-    ]
+        "inference", "--prompt", "ROMEO:", "--steps", "40", "--temperature", "0", "--local-workers", n_workers,
+    ]  # fmt: skip
     streamed, local = document(*common), document(*common, "--weights", "local")
     assert streamed["tokens"] == local["tokens"]
     assert local["nodes"][0]["sent_bytes"] < streamed["nodes"][0]["sent_bytes"] / 4
@@ -199,7 +215,30 @@ def test_a_worker_that_cannot_be_reached_is_named() -> None:
         (["inference", "--prompt", "x", "--temperature", "-1"], "expected 0 or more, got -1"),
         (["inference", "--prompt", "x", "--model", "x.m"], "--model and --tokenizer belong together"),
         (["inference"], "--prompt"),
-        (["inference", "--prompt", "x", "--local-workers", "2"], "cannot be shared evenly by 3 nodes"),
+        (
+            ["inference", "--prompt", "x", "--workers", *(f"127.0.0.1:{port}" for port in range(9, 17))],
+            "9 computing nodes cannot share this model: it has 8 query heads",
+        ),
+        (
+            ["inference", "--prompt", "x", "--workers", "127.0.0.1:9", "--split", "1:2:3"],
+            "expected 2: the root and 1",
+        ),
+        (["inference", "--prompt", "x", "--split", "3:1", "--root-share", "0"], "goes with an even split"),
+        (["inference", "--prompt", "x", "--split", "most"], "expected even, or a number for each node"),
+        (
+            [
+                "inference",
+                "--prompt",
+                "x",
+                "--workers",
+                "127.0.0.1:9",
+                "--split",
+                "3:1",
+                "--weights",
+                "local",
+            ],
+            "--weights local goes with --split even",
+        ),
         (
             ["inference", "--prompt", "x", "--buffer-float-type", "f32"],
             "q40 weights go with --buffer-float-type q80",

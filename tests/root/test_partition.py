@@ -80,7 +80,7 @@ def test_key_value_heads_may_be_held_by_several_nodes() -> None:
     [
         ({"q_heads": range(4, 7)}, "hold 7 query heads of 8"),
         ({"q_heads": range(5, 8)}, "node 1: its query heads, 5 to 7, do not begin at 4"),
-        ({"q_heads": range(4, 4)}, "node 1: its query heads"),
+        ({"q_heads": range(4, 4)}, "hold 4 query heads of 8"),
         ({"hidden": range(256, 480)}, "hold 480 feed-forward columns of 512"),
         ({"vocab": range(200, 512)}, "node 1: its tokens, 200 to 511, do not begin at 256"),
         ({"kv_heads": range(1, 4)}, "node 1: query heads 4 to 7 need key-value heads 2 to 3, not 1 to 3"),

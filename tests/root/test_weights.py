@@ -5,15 +5,13 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from dllama_proto.enums import FloatType
 from dllama_worker.model.reader import ModelFile, open_model
-from dllama_worker.model.slicing import block_size
 from dllama_worker.model.synthetic import write_model
 from dllama_worker.root.layout import build_layout
-from dllama_worker.root.partition import NodeShare, Partition, even_partition
+from dllama_worker.root.partition import even_partition
 from dllama_worker.root.weights import WeightPiece, node_weight_pieces
 from tests.helpers.captures import CASES, load
 
@@ -80,37 +78,3 @@ def test_every_weight_of_every_node_is_filled_exactly_once(
             assert piece.header.offset == filled[key]
             filled[key] += piece.header.n_bytes
         assert filled == sizes
-
-
-def test_slices_of_any_partition_put_together_are_the_model(
-    models: dict[tuple[str, str], ModelFile],
-) -> None:
-    model = models["gqa", "q40"]
-    partition = Partition.of(
-        model.header,
-        [
-            NodeShare(range(1), range(1), range(64), range(128)),
-            NodeShare(range(1, 2), range(1), range(64, 160), range(128, 256)),
-            NodeShare(range(2, 6), range(1, 3), range(160, 448), range(256, 384)),
-            NodeShare(range(6, 8), range(3, 4), range(448, 512), range(384, 512)),
-        ],
-    )
-    for entry in model.tensors.values():
-        held = np.zeros(model.units(entry).shape, dtype=np.int64)
-        put_together = np.zeros_like(model.units(entry))
-        for node in range(4):
-            for piece in node_weight_pieces(model.header, partition, node):
-                part = piece.slice
-                if part.entry == entry:
-                    unit = block_size(entry.float_type)
-                    at = (
-                        slice(part.rows.start, part.rows.stop),
-                        slice(part.columns.start // unit, part.columns.stop // unit),
-                    )
-                    held[at] += 1
-                    data = np.frombuffer(piece.data(model), put_together.dtype)
-                    put_together[at] = data.reshape(held[at].shape)
-        assert held.min() >= 1
-        assert put_together.tobytes() == model.units(entry).tobytes()
-        if entry.name in ("block_matmul_q", "block_matmul_wo", "block_matmul_w2", "final_matmul_logits"):
-            assert held.max() == 1

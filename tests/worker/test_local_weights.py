@@ -17,7 +17,7 @@ from dllama_worker.model.reader import open_model
 REPOSITORY = Path(__file__).parents[2]
 
 
-def serve_demo_root(model: Path) -> NodeError | str:
+def serve_demo_root(model: Path, *split: str) -> NodeError | str:
     """Serve one session of a root that streams the demo model; return how it ended."""
     worker = Worker(port=0, model_path=model)
     ended: list[NodeError | str] = []
@@ -38,7 +38,7 @@ def serve_demo_root(model: Path) -> NodeError | str:
         thread.start()
         subprocess.run(
             [sys.executable, "-m", "dllama_worker.root", "inference", "--prompt", "ROMEO:", "--steps", "12",
-             "--temperature", "0", "--workers", f"127.0.0.1:{port}"],
+             "--temperature", "0", "--workers", f"127.0.0.1:{port}", *split],
             cwd=REPOSITORY, capture_output=True, timeout=60, check=False,
         )  # fmt: skip
         thread.join(timeout=60)
@@ -72,6 +72,13 @@ def test_a_model_of_another_shape_is_named() -> None:
     ended = serve_demo_root(tiny)
     assert isinstance(ended, UsageError)
     assert "is not the root's model" in str(ended)
+
+
+@pytest.mark.slow
+def test_an_uneven_split_is_named_as_a_reason() -> None:
+    ended = serve_demo_root(Path(MODEL_PATH), "--split", "3:1")
+    assert isinstance(ended, UsageError)
+    assert "or the root shares it out unevenly (start without --model then)" in str(ended)
 
 
 def test_a_truncated_model_names_the_tensor_and_the_missing_bytes(tmp_path: Path) -> None:

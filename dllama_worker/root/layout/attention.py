@@ -20,13 +20,25 @@ __all__ = ["attention_segment"]
 
 
 def attention_segment(shape: NodeShape, buffers: Buffers, layer: int) -> SegmentConfig:
-    """Lay out attention, from the rows so far to every node's partial sums."""
+    """Lay out attention, from the rows so far to every node's partial sums.
+
+    A node without heads only keeps the rows up to date: its partial sums stay the zeros that pipes begin as.
+    """
     at = buffers.at
     segment = SegmentBuilder(shape, layer)
     if layer == 0:
         segment.cast("block_cast_x", pipe(Pipe.X), buffer(at.x))
     else:
         segment.op(OpCode.MERGE_ADD, "block_merge_add", pipe(Pipe.ZQ), buffer(at.x))
+    if shape.n_heads0:
+        _heads(shape, buffers, segment, layer)
+    segment.sync(Pipe.ZQ, SyncType.NODE_SLICES)
+    return segment.build()
+
+
+def _heads(shape: NodeShape, buffers: Buffers, segment: SegmentBuilder, layer: int) -> None:
+    """Append this node's heads, and its partial sums of their projection."""
+    at = buffers.at
     segment.norm("block_norm_0", "block_norm_pre_0", at.x, at.y, at.inv_rms, shape.norm_weight())
     segment.cast("block_cast_y", buffer(at.y), buffer(at.yq))
     _project(shape, buffers, segment)
@@ -44,8 +56,6 @@ def attention_segment(shape: NodeShape, buffers: Buffers, layer: int) -> Segment
         config=MatmulConfig(0, 0, at.active_expert_indexes),
     )
     segment.cast("block_cast_d", buffer(at.y), pipe(Pipe.ZQ, sliced=True))
-    segment.sync(Pipe.ZQ, SyncType.NODE_SLICES)
-    return segment.build()
 
 
 def _project(shape: NodeShape, buffers: Buffers, segment: SegmentBuilder) -> None:

@@ -10,10 +10,16 @@ from dllama_worker.root.layout.shape import NodeShape
 
 __all__ = ["BufferIndexes", "Buffers", "lay_buffers"]
 
+_ABSENT = -1
+
 
 @dataclass(frozen=True, slots=True)
 class BufferIndexes:
-    """Where each buffer is. Those that are quantised twins are the plain ones again with F32 sync."""
+    """Where each buffer is. Those that are quantised twins are the plain ones again with F32 sync.
+
+    What a node has no use for, because it holds no heads or no feed-forward columns, it does not have; the
+    index is then one that cannot be sent.
+    """
 
     x: int
     y: int
@@ -58,7 +64,7 @@ def lay_buffers(shape: NodeShape) -> Buffers:
     """
     header = shape.header
     n_active = max(header.n_active_experts, 1)
-    norm_columns = max(shape.n_heads0, len(shape.share.kv_heads)) if header.has_qk_norm else 1
+    norm_columns = max(shape.n_heads0, len(shape.share.kv_heads), 1) if header.has_qk_norm else 1
     rows, sync = shape.rows, shape.sync_type
     sizes: dict[str, tuple[str, Size3D]] = {
         "x": ("x", rows(header.dim)),
@@ -93,11 +99,15 @@ def lay_buffers(shape: NodeShape) -> Buffers:
             at[field.name] = at[twins[field.name]]
             continue
         name, size = sizes[field.name]
+        if size.x == 0:
+            at[field.name] = _ABSENT
+            continue
         at[field.name] = len(configs)
         configs.append(BufferConfig(size, name))
     first_cache = len(configs)
-    cache = Size3D.of(FloatType.F32, y=header.seq_len, x=shape.kv_dim0)
-    configs += [BufferConfig(cache, name) for _ in range(header.n_layers) for name in ("k", "v")]
+    if shape.n_heads0:
+        cache = Size3D.of(FloatType.F32, y=header.seq_len, x=shape.kv_dim0)
+        configs += [BufferConfig(cache, name) for _ in range(header.n_layers) for name in ("k", "v")]
     return Buffers(
         configs=tuple(configs),
         at=BufferIndexes(**at),

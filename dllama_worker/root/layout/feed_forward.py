@@ -24,10 +24,22 @@ _ACTIVATIONS = {HiddenAct.SILU: OpCode.SILU, HiddenAct.GELU: OpCode.GELU}
 
 
 def feed_forward_segment(shape: NodeShape, buffers: Buffers, layer: int) -> SegmentConfig:
-    """Lay out the feed-forward block, from attention's partial sums to its own."""
+    """Lay out the feed-forward block, from attention's partial sums to its own.
+
+    A node without a part of it only keeps the rows up to date, as in attention.
+    """
     at = buffers.at
     segment = SegmentBuilder(shape, layer)
     segment.op(OpCode.MERGE_ADD, "block_merge_add2", pipe(Pipe.ZQ), buffer(at.x))
+    if shape.ff_dim0:
+        _columns(shape, buffers, segment)
+    segment.sync(Pipe.ZQ, SyncType.NODE_SLICES)
+    return segment.build()
+
+
+def _columns(shape: NodeShape, buffers: Buffers, segment: SegmentBuilder) -> None:
+    """Append this node's columns of the block, and its partial sums."""
+    at = buffers.at
     segment.norm("block_norm_1", "block_norm_pre_1", at.x, at.y, at.inv_rms, shape.norm_weight())
     if shape.header.is_moe:
         _experts(shape, buffers, segment)
@@ -36,8 +48,6 @@ def feed_forward_segment(shape: NodeShape, buffers: Buffers, layer: int) -> Segm
         plain = MatmulConfig(0, 0, at.active_expert_indexes)
         _gated(shape, segment, at.yq, at.d, at.dq, at.l, at.y, experts=1, config=plain)
     segment.cast("block_cast_d3", buffer(at.y), pipe(Pipe.ZQ, sliced=True))
-    segment.sync(Pipe.ZQ, SyncType.NODE_SLICES)
-    return segment.build()
 
 
 def _gated(

@@ -7,6 +7,7 @@ from enum import IntEnum
 from dllama_proto.enums import FloatType
 from dllama_proto.messages import NetConfig, PipeConfig, PreSyncConfig, Size3D
 from dllama_proto.model_header import ModelHeader
+from dllama_worker.root.partition import Partition
 
 __all__ = ["Pipe", "net_config"]
 
@@ -26,13 +27,16 @@ class Pipe(IntEnum):
     ZQ = 4
 
 
-def net_config(header: ModelHeader, n_nodes: int, sync_type: FloatType, n_batches: int) -> NetConfig:
+def net_config(
+    header: ModelHeader, partition: Partition, sync_type: FloatType, n_batches: int
+) -> NetConfig:
     """Return what all nodes share; positions are set before the first segment."""
+    n_nodes = partition.n_nodes
     widths = {
         Pipe.POS: (FloatType.F32, 1),
         Pipe.TOK: (FloatType.F32, 1),
         Pipe.X: (FloatType.F32, header.dim),
-        Pipe.LG: (FloatType.F32, header.vocab_size),
+        Pipe.LG: (FloatType.F32, partition.n_logits),
         Pipe.ZQ: (sync_type, header.dim * n_nodes),
     }
     return NetConfig(

@@ -43,7 +43,7 @@ def build_layout(
     shapes = [
         NodeShape.of(header, partition, node, sync_type, n_batches) for node in range(partition.n_nodes)
     ]
-    net = net_config(header, partition.n_nodes, sync_type, n_batches)
+    net = net_config(header, partition, sync_type, n_batches)
     return Layout(net, tuple(_node_config(shape) for shape in shapes))
 
 

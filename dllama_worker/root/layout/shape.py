@@ -20,6 +20,7 @@ class NodeShape:
     share: NodeShare
     node_index: int
     n_nodes: int
+    is_even: bool
     sync_type: FloatType
     n_batches: int
 
@@ -34,7 +35,7 @@ class NodeShape:
     ) -> NodeShape:
         """Return the shape of one node of a partition."""
         share = partition.shares[node_index]
-        return cls(header, share, node_index, partition.n_nodes, sync_type, n_batches)
+        return cls(header, share, node_index, partition.n_nodes, partition.is_even, sync_type, n_batches)
 
     @property
     def n_heads0(self) -> int:
@@ -82,13 +83,15 @@ class NodeShape:
         """Return the part of the heads that this node rotates (C++ ``sliceRope``).
 
         The cache of cosines covers a node's keys and queries: it begins where the keys do and ends where
-        the queries do. FALCON has one cache for any head and needs none of this; what C++ leaves
-        uninitialised there is 0 here.
+        the queries do, which with C++'s shares grows with the node's index. Angles depend only on the place
+        inside a head, so any other partition has every node begin at 0: a cache as wide as its queries.
+        FALCON has one cache for any head and needs none of this; what C++ leaves uninitialised there is 0.
         """
         header = self.header
         falcon = header.rope_type is RopeType.FALCON
-        q_dim_start = 0 if falcon else self.share.q_heads.start * header.head_dim
-        kv_dim_start = 0 if falcon else self.share.kv_heads.start * header.head_dim
+        at_own_heads = self.is_even and not falcon
+        q_dim_start = self.share.q_heads.start * header.head_dim if at_own_heads else 0
+        kv_dim_start = self.share.kv_heads.start * header.head_dim if at_own_heads else 0
         q_dim_end = 0 if falcon else q_dim_start + self.q_dim0
         slice_dim = q_dim_end - kv_dim_start
         return RopeSlice(
