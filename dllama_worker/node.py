@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from dllama_ops.segments import compile_segment
 from dllama_ops.table import KernelTable
 from dllama_proto.messages import NetConfig, NodeConfig
 from dllama_worker.binding import bind
-from dllama_worker.executor import Executor
+from dllama_worker.executor import Executor, Synchronizer
 from dllama_worker.memory import NodeMemory
 from dllama_worker.report import Report
 from dllama_worker.sync import NetworkSynchronizer
@@ -19,6 +19,10 @@ from dllama_worker.transport import Link
 from dllama_worker.weights import WeightLoading
 
 __all__ = ["Node"]
+
+SynchronizerFactory = Callable[
+    [NetConfig, NodeConfig, Sequence[memoryview], Mapping[int, Link]], Synchronizer
+]
 
 
 class Node:
@@ -34,6 +38,7 @@ class Node:
         links: Mapping[int, Link],
         table: KernelTable,
         n_threads: int,
+        make_synchronizer: SynchronizerFactory = NetworkSynchronizer,
     ) -> None:
         self.net = net
         self.config = config
@@ -42,7 +47,7 @@ class Node:
         self.weights = WeightLoading(self.bound.weighted)
         self._table = table
         self._n_threads = n_threads
-        self._synchronizer = NetworkSynchronizer(net, config, self.memory.pipe_bytes, links)
+        self._synchronizer = make_synchronizer(net, config, self.memory.pipe_bytes, links)
         self._positions = [self.memory.pipes[sync.pipe_index].data for sync in net.pre_syncs]
         self._row_numbers = np.arange(net.n_batches, dtype=np.float32)
         self.executor: Executor | None = None

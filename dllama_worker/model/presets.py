@@ -88,6 +88,32 @@ PRESETS: Mapping[str, tuple[ArchType, Mapping[ModelKey, int]]] = MappingProxyTyp
             }
             | _llama31_rope(8, 8192),
         ),
+        "llama-3.1-70b": (
+            ArchType.LLAMA,
+            {
+                ModelKey.DIM: 8192,
+                ModelKey.HIDDEN_DIM: 28_672,
+                ModelKey.N_LAYERS: 80,
+                ModelKey.N_HEADS: 64,
+                ModelKey.N_KV_HEADS: 8,
+                ModelKey.VOCAB_SIZE: 128_256,
+                ModelKey.SEQ_LEN: 131_072,
+            }
+            | _llama31_rope(8, 8192),
+        ),
+        "llama-3.1-405b": (
+            ArchType.LLAMA,
+            {
+                ModelKey.DIM: 16_384,
+                ModelKey.HIDDEN_DIM: 53_248,
+                ModelKey.N_LAYERS: 126,
+                ModelKey.N_HEADS: 128,
+                ModelKey.N_KV_HEADS: 8,
+                ModelKey.VOCAB_SIZE: 128_256,
+                ModelKey.SEQ_LEN: 131_072,
+            }
+            | _llama31_rope(8, 8192),
+        ),
         "qwen3-0.6b": (
             ArchType.QWEN3,
             {

@@ -24,7 +24,13 @@ from dllama_worker.root.partition import (
 )
 from dllama_worker.root.split import Split
 
-__all__ = ["most_nodes", "partition_by_weights", "partition_evenly", "partition_for"]
+__all__ = [
+    "most_nodes",
+    "partition_by_weights",
+    "partition_evenly",
+    "partition_for",
+    "possible_node_counts",
+]
 
 #: Columns in which float32 models are cut where they can be: vectors of any processor stay whole.
 _F32_COLUMNS = 32
@@ -89,6 +95,14 @@ def partition_by_weights(header: ModelHeader, weights: Sequence[float]) -> Parti
     )
 
 
+def possible_node_counts(header: ModelHeader) -> list[int]:
+    """Return the numbers of computing nodes that can share a model with equal weights."""
+    unit, counts = _head_unit(header), range(1, most_nodes(header) + 1)
+    if unit == 1:  # groups can be parted anywhere, so nothing is in the way
+        return list(counts)
+    return [n for n in counts if _share_heads(header, unit, [1.0] * n) is not None]
+
+
 def most_nodes(header: ModelHeader) -> int:
     """Return how many nodes can have a head and a block each; an idle root comes on top."""
     return min(header.n_heads // _head_unit(header), header.ff_dim // _column_unit(header))
@@ -120,13 +134,8 @@ def _check_weights(header: ModelHeader, weights: Sequence[float]) -> None:
 
 def _nearest_counts(header: ModelHeader, wanted: int) -> str:
     """Name the node counts next to the one that was asked for, smaller and larger."""
-    most, unit = most_nodes(header), _head_unit(header)
-    smaller = range(min(wanted - 1, most), 0, -1)
-    larger = range(wanted + 1, most + 1)
-    near = [
-        next((n for n in counts if _share_heads(header, unit, [1.0] * n) is not None), None)
-        for counts in (smaller, larger)
-    ]
+    possible = possible_node_counts(header)
+    near = [max((n for n in possible if n < wanted), default=0), *(n for n in possible if n > wanted)][:2]
     return " or ".join(str(n) for n in near if n) + " nodes"
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 from dllama_worker.cli import limit_library_threads
 from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS, set_up_logging
-from dllama_worker.root.address import WorkerAddress, parse_worker_address
+from dllama_worker.root.address import parse_worker_address
+from dllama_worker.root.arguments import add_split_arguments, argument, at_least, not_negative, split_of
 from dllama_worker.root.options import CHAT_TEMPLATES, RootOptions
-from dllama_worker.root.split import EVEN, Split, parse_split
+from dllama_worker.root.planning.options import add_plan_arguments, plan_options
 
 __all__ = ["main", "make_parser"]
 
@@ -34,51 +34,11 @@ exit codes: 0 done, 2 wrong arguments or files, 3 a worker went away or misbehav
 """
 
 
-def _at_least(least: int) -> type[int]:
-    def parse(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"expected {least} or more, got {value}")
-        return value
-
-    parse.__name__ = "whole number"
-    return parse  # type: ignore[return-value] # argparse takes any callable
-
-
 def _fraction(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"expected 0 to 1, got {value:g}")
     return value
-
-
-def _not_negative(name: str) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        value = float(text)
-        if not 0 <= value < float("inf"):
-            raise argparse.ArgumentTypeError(f"expected 0 or more, got {value:g}")
-        return value
-
-    parse.__name__ = name
-    return parse
-
-
-_temperature = _not_negative("temperature")
-_share = _not_negative("share")
-
-
-def _address(text: str) -> WorkerAddress:
-    try:
-        return parse_worker_address(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _split(text: str) -> Split:
-    try:
-        return parse_split(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -110,6 +70,12 @@ def make_parser() -> argparse.ArgumentParser:
     chat.add_argument(
         "--chat-template", choices=CHAT_TEMPLATES, help="form of the conversation (default: the model's)"
     )
+    plan = commands.add_parser(
+        "plan",
+        help="what a split would take and how fast it would be, without any worker",
+        description="Plan a cluster: what each node holds and exchanges, and the speed to expect.",
+    )
+    add_plan_arguments(plan)
     for command in (inference, perplexity, chat):
         _add_model(command)
         _add_cluster(command)
@@ -124,7 +90,7 @@ def _add_prompt(parser: argparse.ArgumentParser) -> None:
 def _add_steps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps",
-        type=_at_least(0),
+        type=at_least(0),
         default=0,
         help="tokens in all, the prompt's included (default: as many as the context holds)",
     )
@@ -132,21 +98,21 @@ def _add_steps(parser: argparse.ArgumentParser) -> None:
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("sampling").add_argument
-    add("--temperature", type=_temperature, default=0.8, help="0 takes the likeliest token (default: 0.8)")
+    add("--temperature", type=not_negative, default=0.8, help="0 takes the likeliest token (default: 0.8)")
     add(
         "--topp",
         type=_fraction,
         default=0.9,
         help="sample among the likeliest with this share (default: 0.9)",
     )
-    add("--seed", type=_at_least(0), help="same seed, same text (default: the time)")
+    add("--seed", type=at_least(0), help="same seed, same text (default: the time)")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("model").add_argument
     add("--model", type=Path, metavar="PATH", help=".m file (default: the demo model)")
     add("--tokenizer", type=Path, metavar="PATH", help=".t file")
-    add("--max-seq-len", type=_at_least(0), default=0, metavar="N", help="cut the context, to save memory")
+    add("--max-seq-len", type=at_least(0), default=0, metavar="N", help="cut the context, to save memory")
     add(
         "--buffer-float-type",
         choices=("f32", "q80"),
@@ -156,20 +122,23 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("cluster").add_argument
-    add("--workers", nargs="+", type=_address, default=[], metavar="HOST:PORT", help="workers that listen")
     add(
-        "--local-workers", type=_at_least(0), default=0, metavar="N", help="start N workers on this machine"
+        "--workers",
+        nargs="+",
+        type=argument(parse_worker_address),
+        default=[],
+        metavar="HOST:PORT",
+        help="workers that listen",
     )
-    _add_split(add)
+    add("--local-workers", type=at_least(0), default=0, metavar="N", help="start N workers on this machine")
+    add_split_arguments(add, "auto measures all nodes for some seconds and goes by their speed")
     add(
         "--weights",
         choices=("stream", "local"),
         default="stream",
         help="local: workers have the model themselves",
     )
-    add(
-        "--nthreads", type=_at_least(1), default=1, metavar="N", help="threads to compute with (default: 1)"
-    )
+    add("--nthreads", type=at_least(1), default=1, metavar="N", help="threads to compute with (default: 1)")
     add(
         "--kernels",
         default="",
@@ -184,22 +153,6 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_split(add: Callable[..., argparse.Action]) -> None:
-    add(
-        "--split",
-        type=_split,
-        metavar="even|W:W:…",
-        help="who gets how much of the model: a weight for each node, the root first (default: even)",
-    )
-    add(
-        "--root-share",
-        type=_share,
-        metavar="W",
-        help="weight of the root beside 1 for each worker; with 0 it only embeds, takes its part of the logits "
-        "and samples (default: 1)",
-    )
-
-
 def _add_output(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", dest="as_json", help="print one JSON object instead of text")
@@ -207,17 +160,21 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     add("--log-format", choices=LOG_FORMATS, default="text", help="how to log (default: text)")
 
 
+def _plan(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    options = plan_options(parser, arguments)
+    from dllama_worker.root.planning.command import run_plan
+
+    return run_plan(options)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     parser = make_parser()
     arguments = parser.parse_args(argv)
+    if arguments.command == "plan":
+        return _plan(parser, arguments)
     if (arguments.model is None) != (arguments.tokenizer is None):
         parser.error("--model and --tokenizer belong together: give both, or neither for the demo model")
-    split = arguments.split or EVEN
-    if arguments.root_share is not None:
-        if split.weights is not None:
-            parser.error("--root-share goes with an even split: in W:W:… the first weight is the root's")
-        split = replace(split, root_share=arguments.root_share)
     seed = getattr(arguments, "seed", None)
     options = RootOptions(
         command=arguments.command,
@@ -233,7 +190,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         n_threads=arguments.nthreads,
         workers=tuple(arguments.workers),
         local_workers=arguments.local_workers,
-        split=split,
+        split=split_of(parser, arguments),
+        memory=arguments.memory,
         stream_weights=arguments.weights == "stream",
         kernels=arguments.kernels,
         chat_template=getattr(arguments, "chat_template", None),

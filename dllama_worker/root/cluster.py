@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Sequence
 
 from dllama_proto.connection import Connection, Role
@@ -20,14 +21,29 @@ __all__ = ["Cluster"]
 _DIAL_TIMEOUT = 5.0
 _GREETING_TIMEOUT = 5.0
 
+#: Seconds that a patient root waits for a worker to listen again, and between two looks.
+_PATIENCE = 10.0
+_LOOK_AGAIN = 0.05
+
 
 class Cluster:
-    """The links to all workers. ``links`` is by node index; worker i of the list is node i + 1."""
+    """The links to all workers. ``links`` is by node index; worker i of the list is node i + 1.
 
-    def __init__(self, addresses: Sequence[WorkerAddress], limits: Limits | None = None) -> None:
+    A ``patient`` one waits for workers that do not listen yet: C++ ones stop to during a session, so right
+    after one they cannot be reached for a moment.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[WorkerAddress],
+        limits: Limits | None = None,
+        *,
+        patient: bool = False,
+    ) -> None:
         self.addresses = tuple(addresses)
         self.links: dict[int, Link] = {}
         self._limits = limits or Limits()
+        self._patience = _PATIENCE if patient else 0.0
         self._channels: dict[int, Channel] = {}
 
     @property
@@ -97,7 +113,7 @@ class Cluster:
         node_index = worker_index + 1
         name = f"node {node_index} ({address})"
         try:
-            sock = socket.create_connection((address.host, address.port), timeout=_DIAL_TIMEOUT)
+            sock = self._dial(address)
         except OSError as error:
             raise lost(f"{name} cannot be reached", error) from error
         link = self.links[node_index] = Link(sock, name)
@@ -107,3 +123,13 @@ class Cluster:
         peers = tuple(Peer(other.host, other.port) for other in others)
         channel.send(Greeting(len(self.addresses), worker_index, peers))
         channel.expect(Ack)
+
+    def _dial(self, address: WorkerAddress) -> socket.socket:
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return socket.create_connection((address.host, address.port), timeout=_DIAL_TIMEOUT)
+            except ConnectionRefusedError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_LOOK_AGAIN)

@@ -22,6 +22,7 @@ class RootOptions:
 
     ``model`` and ``tokenizer`` None mean the demo model. ``steps`` counts prompt and generated tokens
     together, 0 as many as the context holds. ``buffer_float_type`` None follows the model's weights.
+    ``memory`` is how many bytes each node has, the root first, or one number for all; None asks nobody.
     ``stream_weights`` False sends none: the workers have their own copy of the model.
     """
 
@@ -39,6 +40,7 @@ class RootOptions:
     workers: tuple[WorkerAddress, ...] = ()
     local_workers: int = 0
     split: Split = EVEN
+    memory: tuple[int, ...] | None = None
     stream_weights: bool = True
     kernels: str = ""
     chat_template: str | None = None

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from dllama_proto.enums import FloatType
 from dllama_worker.demo import MODEL_PATH, TOKENIZER_PATH
-from dllama_worker.errors import UsageError
 from dllama_worker.kernels import choose_kernels
 from dllama_worker.memory import available_memory, check_memory, memory_need
 from dllama_worker.model.reader import ModelFile, open_model
 from dllama_worker.node import Node
 from dllama_worker.report import Report, format_bytes
-from dllama_worker.root.apportion import partition_for
 from dllama_worker.root.cluster import Cluster
+from dllama_worker.root.decide import decide_partition
 from dllama_worker.root.inference import Inference
-from dllama_worker.root.layout import build_layout
+from dllama_worker.root.layout import build_layout, sync_type_of
 from dllama_worker.root.local_workers import LocalWorkers
 from dllama_worker.root.options import RootOptions
 from dllama_worker.root.partition import Partition
 from dllama_worker.root.streaming import count_weight_bytes, load_weights
 from dllama_worker.root.tokenizer import Tokenizer, load_tokenizer
+from dllama_worker.root.weights import WeightPiece, node_weight_pieces
 
 __all__ = ["RootSession", "open_session"]
 
@@ -52,10 +52,10 @@ def open_session(options: RootOptions, report: Report) -> Iterator[RootSession]:
     """
     started = time.perf_counter()
     model, tokenizer = _open_files(options, report)
-    n_nodes = 1 + len(options.workers) + options.local_workers
-    partition = _partition(options, model, n_nodes, report)
-    layout = build_layout(model.header, partition, _sync_type(options, model))
     table = choose_kernels(options.kernels, report)
+    sync_type = _sync_type(options, model)
+    partition = decide_partition(options, model, sync_type, table, report)
+    layout = build_layout(model.header, partition, sync_type)
     check_memory(memory_need(layout.net, layout.nodes[0]), available_memory())
     with ExitStack() as stack:
         local = stack.enter_context(
@@ -66,7 +66,7 @@ def open_session(options: RootOptions, report: Report) -> Iterator[RootSession]:
                 model=None if options.stream_weights else model.path,
             )
         )
-        cluster = Cluster((*options.workers, *local.addresses))
+        cluster = Cluster((*options.workers, *local.addresses), patient=options.split.auto)
         stack.callback(cluster.close)
         cluster.connect()
         cluster.configure(layout.net, layout.nodes)
@@ -93,33 +93,10 @@ def _open_files(options: RootOptions, report: Report) -> tuple[ModelFile, Tokeni
     return model, tokenizer
 
 
-def _partition(options: RootOptions, model: ModelFile, n_nodes: int, report: Report) -> Partition:
-    if not options.stream_weights and not options.split.is_even:
-        raise UsageError(
-            f"--weights local goes with --split even, not {options.split}: which part of the model is whose is "
-            "not on the wire, so workers with their own copy take the even split for granted"
-        )
-    partition = partition_for(model.header, options.split, n_nodes)
-    if not partition.is_even:
-        counts = {
-            "query heads": [len(share.q_heads) for share in partition.shares],
-            "key-value heads": [len(share.kv_heads) for share in partition.shares],
-            "feed-forward columns": [len(share.hidden) for share in partition.shares],
-        }
-        facts = ", ".join(f"{name} {':'.join(map(str, parts))}" for name, parts in counts.items())
-        report.info(
-            "split",
-            f"split {options.split}: {facts}",
-            split=str(options.split),
-            **{name.replace(" ", "_").replace("-", "_"): parts for name, parts in counts.items()},
-        )
-    return partition
-
-
 def _sync_type(options: RootOptions, model: ModelFile) -> FloatType:
     if options.buffer_float_type is not None:
         return _SYNC_TYPES[options.buffer_float_type]
-    return FloatType.F32 if model.header.weight_float_type is FloatType.F32 else FloatType.Q80
+    return sync_type_of(model.header.weight_float_type)
 
 
 def _load(
@@ -131,10 +108,14 @@ def _load(
     report: Report,
 ) -> None:
     stream = options.stream_weights
+
+    def pieces(node: int) -> Iterable[WeightPiece]:
+        return node_weight_pieces(model.header, partition, node) if stream or node == 0 else ()
+
     total = count_weight_bytes(model, partition, stream=stream)
     started = time.perf_counter()
     with report.progress("weights", "weights", total) as advance:
-        load_weights(model, partition, root, cluster, stream=stream, advance=advance)
+        load_weights(model, pieces, root, cluster, advance=advance)
     root.ready(report)
     seconds = time.perf_counter() - started
     report.info(

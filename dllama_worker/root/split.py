@@ -1,45 +1,72 @@
-"""How people say who gets how much: ``--split`` and ``--root-share``."""
+"""How people say who gets how much, and what nodes have: ``--split``, ``--root-share``, ``--memory``."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from math import isfinite
 
-__all__ = ["EVEN", "Split", "parse_split"]
+__all__ = ["EVEN", "Split", "parse_memory", "parse_numbers", "parse_split"]
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
     """What was asked for: the ``weights`` of all nodes, the root's first, or None for an even split.
 
-    In an even one ``root_share`` is the root's weight beside 1 for every worker.
+    In an even one ``root_share`` is the root's weight beside 1 for every worker. With ``auto`` speed and
+    memory decide, and the root's speed is counted ``root_share`` times.
     """
 
     weights: tuple[float, ...] | None = None
     root_share: float = 1.0
+    auto: bool = False
 
     @property
     def is_even(self) -> bool:
         """Whether every node is to have as much as every other."""
-        return self.weights is None and self.root_share == 1
+        return self.weights is None and self.root_share == 1 and not self.auto
 
     def __str__(self) -> str:
         if self.weights is not None:
             return ":".join(f"{weight:g}" for weight in self.weights)
-        return "even" if self.is_even else f"even, the root with a share of {self.root_share:g}"
+        name = "auto" if self.auto else "even"
+        return name if self.root_share == 1 else f"{name}, the root with a share of {self.root_share:g}"
 
 
 EVEN = Split()
 
 
 def parse_split(text: str) -> Split:
-    """Read ``even`` or ``W:W:…``. Raises ValueError saying what is wrong."""
-    if text == "even":
-        return EVEN
+    """Read ``even``, ``auto`` or ``W:W:…``. Raises ValueError saying what is wrong."""
+    if text in ("even", "auto"):
+        return Split(auto=text == "auto")
     try:
-        weights = tuple(float(weight) for weight in text.split(":"))
+        return Split(parse_numbers(text))
     except ValueError:
-        weights = ()
-    if not weights or not all(isfinite(weight) and weight >= 0 for weight in weights):
-        raise ValueError(f"expected even, or a number for each node like 3:1, the root first; got {text!r}")
-    return Split(weights)
+        raise ValueError(
+            f"expected even, auto, or a number for each node like 3:1, the root first; got {text!r}"
+        ) from None
+
+
+def parse_numbers(text: str) -> tuple[float, ...]:
+    """Read numbers of 0 or more with colons between them. Raises ValueError."""
+    try:
+        numbers = tuple(float(number) for number in text.split(":"))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(isfinite(number) and number >= 0 for number in numbers):
+        raise ValueError(f"expected a number for each node like 3:1, the root first; got {text!r}")
+    return numbers
+
+
+def parse_memory(text: str) -> tuple[int, ...]:
+    """Read bytes a node, as ``8G:4G:500M``. Raises ValueError saying what is wrong."""
+    sizes = []
+    for part in text.split(":"):
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", part.strip().upper())
+        if match is None:
+            raise ValueError(f"expected bytes for each node like 8G:500M, the root first; got {text!r}")
+        sizes.append(int(float(match[1]) * _UNITS[match[2]]))
+    return tuple(sizes)

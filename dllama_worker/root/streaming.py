@@ -26,14 +26,13 @@ def count_weight_bytes(model: ModelFile, partition: Partition, *, stream: bool) 
 
 def load_weights(
     model: ModelFile,
-    partition: Partition,
+    pieces: Callable[[int], Iterable[WeightPiece]],
     root: Node,
     cluster: Cluster,
     *,
-    stream: bool,
     advance: Callable[[int], None],
 ) -> None:
-    """Load the root's own slices and send every worker its own; ``stream`` False sends none of them.
+    """Load the root's own pieces and send every worker its own; ``pieces`` gives those of a node.
 
     ``advance`` is told of the bytes as they go, from one thread at a time. Raises PeerLost for the first
     worker that is lost, having closed the links of all.
@@ -44,14 +43,10 @@ def load_weights(
         with lock:
             advance(n)
 
-    def pieces(node: int) -> Iterable[WeightPiece]:
-        return node_weight_pieces(model.header, partition, node)
-
     channels = cluster.channels
     with ThreadPoolExecutor(max_workers=len(channels) or 1, thread_name_prefix="weights") as pool:
         futures = [
-            pool.submit(_send, channel, pieces(node) if stream else (), model, moved)
-            for node, channel in channels.items()
+            pool.submit(_send, channel, pieces(node), model, moved) for node, channel in channels.items()
         ]
         try:
             for piece in pieces(0):

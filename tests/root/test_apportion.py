@@ -156,9 +156,11 @@ def test_splits_are_read_and_written() -> None:
     assert [str(split) for split in (Split(), Split((3, 1.5)))] == ["even", "3:1.5"]
     assert str(Split(root_share=0)) == "even, the root with a share of 0"
     assert not Split(root_share=0).is_even
+    assert parse_split("auto") == Split(auto=True)
+    assert not Split(auto=True).is_even
 
 
 @pytest.mark.parametrize("text", ["", "3:", "3:x", "3;1", "-1:2", "nan:1", "inf"])
 def test_what_is_no_split_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="expected even, or a number for each node"):
+    with pytest.raises(ValueError, match="expected even, auto, or a number for each node"):
         parse_split(text)

@@ -223,8 +223,14 @@ def test_a_worker_that_cannot_be_reached_is_named() -> None:
             ["inference", "--prompt", "x", "--workers", "127.0.0.1:9", "--split", "1:2:3"],
             "expected 2: the root and 1",
         ),
-        (["inference", "--prompt", "x", "--split", "3:1", "--root-share", "0"], "goes with an even split"),
-        (["inference", "--prompt", "x", "--split", "most"], "expected even, or a number for each node"),
+        (
+            ["inference", "--prompt", "x", "--split", "3:1", "--root-share", "0"],
+            "goes with an even or auto split",
+        ),
+        (
+            ["inference", "--prompt", "x", "--split", "most"],
+            "expected even, auto, or a number for each node",
+        ),
         (
             [
                 "inference",

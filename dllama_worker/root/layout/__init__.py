@@ -6,6 +6,6 @@ and last), :mod:`.attention`, :mod:`.feed_forward`; :mod:`.plan` puts them toget
 """
 
 from dllama_worker.root.layout.pipes import Pipe
-from dllama_worker.root.layout.plan import Layout, build_layout, check_float_types
+from dllama_worker.root.layout.plan import Layout, build_layout, check_float_types, sync_type_of
 
-__all__ = ["Layout", "Pipe", "build_layout", "check_float_types"]
+__all__ = ["Layout", "Pipe", "build_layout", "check_float_types", "sync_type_of"]

@@ -16,7 +16,7 @@ from dllama_worker.root.layout.pipes import net_config
 from dllama_worker.root.layout.shape import NodeShape
 from dllama_worker.root.partition import Partition
 
-__all__ = ["Layout", "build_layout", "check_float_types"]
+__all__ = ["Layout", "build_layout", "check_float_types", "sync_type_of"]
 
 #: The sync type that each type of weights can be multiplied with.
 _SYNC_TYPES = {FloatType.F32: FloatType.F32, FloatType.Q40: FloatType.Q80}
@@ -47,10 +47,10 @@ def build_layout(
     return Layout(net, tuple(_node_config(shape) for shape in shapes))
 
 
-def check_float_types(weight_type: FloatType, sync_type: FloatType) -> None:
-    """Refuse weights that no node computes with, and a sync type that does not go with them.
+def sync_type_of(weight_type: FloatType) -> FloatType:
+    """Return the sync type that goes with a type of weights.
 
-    Raises UsageError saying which type would.
+    Raises UsageError for weights that no node computes with.
     """
     needed = _SYNC_TYPES.get(weight_type)
     if needed is None:
@@ -58,6 +58,15 @@ def check_float_types(weight_type: FloatType, sync_type: FloatType) -> None:
             f"the model has {weight_type.name.lower()} weights, which no node computes with: convert it to "
             "q40 or f32"
         )
+    return needed
+
+
+def check_float_types(weight_type: FloatType, sync_type: FloatType) -> None:
+    """Refuse weights that no node computes with, and a sync type that does not go with them.
+
+    Raises UsageError saying which type would.
+    """
+    needed = sync_type_of(weight_type)
     if sync_type is not needed:
         raise UsageError(
             f"{weight_type.name.lower()} weights go with --buffer-float-type {needed.name.lower()}, not "

@@ -1,0 +1,110 @@
+"""Everything ``dllama-root plan`` can be told, and its arguments."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from typing import TypeVar
+
+from dllama_worker.root.arguments import add_split_arguments, argument, at_least, not_negative, split_of
+from dllama_worker.root.planning.links import LINKS, LinkSpeed, parse_link
+from dllama_worker.root.split import Split, parse_numbers
+
+__all__ = ["PlanOptions", "add_plan_arguments", "plan_options"]
+
+#: 10^9 bytes of weights a second: a PC with two channels of memory does a few times that, a small board less.
+_DEFAULT_SPEED = 10.0
+
+_N = TypeVar("_N")
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What to plan.
+
+    ``model`` is a file or a preset's name (with ``weights``, f32 or q40). ``speeds`` are bytes of weights a
+    second, ``memory`` bytes; both one for each node, or one for all.
+    """
+
+    model: str
+    weights: str
+    n_nodes: int
+    split: Split
+    link: LinkSpeed
+    speeds: tuple[float, ...]
+    memory: tuple[int, ...] | None = None
+    max_seq_len: int = 0
+    as_json: bool = False
+
+
+def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``plan``."""
+    add = parser.add_argument
+    add("--model", required=True, metavar="PATH|PRESET", help=".m file, or the name of a known shape")
+    add(
+        "--weight-float-type",
+        choices=("f32", "q40"),
+        default="q40",
+        help="weights of a known shape (default: q40)",
+    )
+    add(
+        "--nodes",
+        type=at_least(1),
+        metavar="N",
+        help="number of nodes, the root included (default: those of --split)",
+    )
+    add_split_arguments(add, "auto goes by --speed and --memory")
+    add(
+        "--speed",
+        type=argument(parse_numbers),
+        default=(_DEFAULT_SPEED,),
+        metavar="GB/S[:…]",
+        help=f"GB of weights a second that nodes compute with, for all or each (default: {_DEFAULT_SPEED:g}); "
+        "dllama-ops bench measures it",
+    )
+    add(
+        "--link",
+        type=argument(parse_link),
+        default=LINKS["1gbe"],
+        metavar="NAME|MBIT/S",
+        help=f"speed of the network: {', '.join(LINKS)} or Mbit/s (default: 1gbe)",
+    )
+    add(
+        "--latency",
+        type=not_negative,
+        metavar="MS",
+        help="milliseconds from one node's send to another's receive, half of what ping tells (default: the "
+        "link's)",
+    )
+    add("--max-seq-len", type=at_least(0), default=0, metavar="N", help="context (default: the model's)")
+    add("--json", action="store_true", dest="as_json", help="print one JSON object instead of tables")
+
+
+def plan_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> PlanOptions:
+    """Turn the arguments into options; ends the program where they contradict each other."""
+    split = split_of(parser, arguments)
+    n_nodes = arguments.nodes or len(split.weights or ())
+    if n_nodes < 1:
+        parser.error("--nodes N says how many nodes there are; --split W:W:… does as well")
+    link = arguments.link.with_latency(None if arguments.latency is None else arguments.latency / 1000)
+    return PlanOptions(
+        model=arguments.model,
+        weights=arguments.weight_float_type,
+        n_nodes=n_nodes,
+        split=split,
+        link=link,
+        speeds=tuple(1e9 * speed for speed in _for_each(parser, "--speed", arguments.speed, n_nodes)),
+        memory=None
+        if arguments.memory is None
+        else _for_each(parser, "--memory", arguments.memory, n_nodes),
+        max_seq_len=arguments.max_seq_len,
+        as_json=arguments.as_json,
+    )
+
+
+def _for_each(
+    parser: argparse.ArgumentParser, name: str, values: tuple[_N, ...], n_nodes: int
+) -> tuple[_N, ...]:
+    if len(values) not in (1, n_nodes):
+        parser.error(f"{name} has {len(values)} values, expected 1 or {n_nodes}, one for each node")
+    return values * n_nodes if len(values) == 1 else values

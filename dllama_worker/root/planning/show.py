@@ -1,0 +1,142 @@
+"""A plan for people, as tables, and for machines, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from dllama_worker.report import format_bytes
+from dllama_worker.root.planning.estimate import TokenTime
+from dllama_worker.root.planning.options import PlanOptions
+from dllama_worker.root.planning.plan import Plan
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["plan_document", "print_plan"]
+
+
+def plan_document(plan: Plan, options: PlanOptions) -> dict[str, Any]:
+    """Return everything as JSON has it; sizes in bytes, times in seconds."""
+    header = plan.header
+    return {
+        "model": options.model,
+        "weight_float_type": header.weight_float_type.name.lower(),
+        "sync_float_type": plan.sync_type.name.lower(),
+        "seq_len": header.seq_len,
+        "n_nodes": plan.partition.n_nodes,
+        "split": plan.split,
+        "same_as_cpp_root": plan.partition.is_even,
+        "nodes": list(_nodes(plan, options)),
+        "link": {
+            "name": options.link.name,
+            "bits_per_second": options.link.bits_per_second,
+            "latency": options.link.latency,
+            "shared": options.link.is_shared,
+        },
+        "link_bytes_per_token": {name.replace(" ", "_"): n for name, n in plan.demand.links().items()},
+        "token": {"at_beginning": _token(plan.first), "at_end_of_context": _token(plan.last)},
+        "possible_nodes": list(plan.possible),
+        "cpp_root_nodes": list(plan.cpp),
+        "impossible": plan.obstacle,
+    }
+
+
+def _nodes(plan: Plan, options: PlanOptions) -> Iterator[dict[str, Any]]:
+    for node, (share, need) in enumerate(zip(plan.partition.shares, plan.demand.nodes, strict=True)):
+        yield {
+            "node": node,
+            "query_heads": [share.q_heads.start, share.q_heads.stop],
+            "key_value_heads": [share.kv_heads.start, share.kv_heads.stop],
+            "hidden": [share.hidden.start, share.hidden.stop],
+            "vocab": [share.vocab.start, share.vocab.stop],
+            "weights": need.weights,
+            "buffers": need.buffers,
+            "kv_cache": need.kv_cache,
+            "pipes": need.pipes,
+            "memory_needed": need.memory,
+            "memory": None if plan.memory is None else plan.memory[node],
+            "fits": node not in plan.lacking,
+            "bytes_per_second": options.speeds[node],
+            "compute_seconds": plan.node_seconds[node],
+        }
+
+
+def _token(time: TokenTime) -> dict[str, float]:
+    return {
+        "compute_seconds": time.compute,
+        "sync_seconds": time.sync,
+        "tokens_per_second": time.tokens_per_second,
+    }
+
+
+def print_plan(plan: Plan, options: PlanOptions, console: Console) -> None:
+    """Print the tables."""
+    from rich.table import Table
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True)
+
+    header, link = plan.header, options.link
+    say(
+        f"{options.model}: {header.weight_float_type.name.lower()} weights, context {header.seq_len}, "
+        f"{plan.partition.n_nodes} nodes, split {plan.split}"
+        + (" (what the C++ root does)" if plan.partition.is_even else "")
+    )
+    table = Table(box=None, header_style="bold")
+    for name in (
+        "node",
+        "query heads",
+        "KV heads",
+        "hidden",
+        "weights",
+        "buffers",
+        "KV cache",
+        "memory",
+        "compute",
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    for entry in _nodes(plan, options):
+        memory = format_bytes(entry["memory_needed"])
+        if not entry["fits"]:
+            memory = f"[red]{memory} of {format_bytes(entry['memory'])}[/red]"
+        table.add_row(
+            "root" if entry["node"] == 0 else str(entry["node"]),
+            _range(entry["query_heads"]),
+            _range(entry["key_value_heads"]),
+            _range(entry["hidden"]),
+            format_bytes(entry["weights"]),
+            format_bytes(entry["buffers"] + entry["pipes"]),
+            format_bytes(entry["kv_cache"]),
+            memory,
+            f"{1000 * entry['compute_seconds']:.1f} ms",
+        )
+    console.print(table)
+    for name, n in plan.demand.links().items():
+        say(f"{name}: {format_bytes(n)} a token")
+    shared = ", shared by all" if link.is_shared else ""
+    say(
+        f"link {link.name}: {link.bits_per_second / 1e6:g} Mbit/s{shared}, latency {1000 * link.latency:g} ms"
+    )
+    for words, time in (("first token", plan.first), (f"at position {header.seq_len - 1}", plan.last)):
+        say(
+            f"{words}: {time.tokens_per_second:.2f} tokens/s ({1000 * time.compute:.1f} ms computing, "
+            f"{1000 * time.sync:.1f} ms in syncs)"
+        )
+    say(
+        f"possible even splits: {_counts(plan.possible)} nodes (the C++ root: {', '.join(map(str, plan.cpp))})"
+    )
+    say(f"not possible: {plan.obstacle}")
+    if plan.lacking:
+        say(f"[red]does not fit: {', '.join(f'node {node}' for node in plan.lacking)}[/red]")
+
+
+def _range(ends: list[int]) -> str:
+    start, stop = ends
+    return f"{start}-{stop - 1}" if stop > start else "none"
+
+
+def _counts(counts: tuple[int, ...]) -> str:
+    if counts == tuple(range(1, len(counts) + 1)):
+        return f"1 to {len(counts)}"
+    return ", ".join(map(str, counts))
