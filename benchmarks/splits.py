@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PRESETS = {"gqa": "llama", "qwen3": "qwen3", "qwen3_moe": "qwen3_moe"}
+PRESETS = {"gqa": "llama", "llama31": "llama31", "qwen3": "qwen3", "qwen3_moe": "qwen3_moe"}
 #: Split, number of workers.
 CLUSTERS = [
     (["--split", "even"], 2),
