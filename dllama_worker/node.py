@@ -13,6 +13,7 @@ from dllama_proto.messages import NetConfig, NodeConfig
 from dllama_worker.binding import bind
 from dllama_worker.executor import Executor, Synchronizer
 from dllama_worker.memory import NodeMemory
+from dllama_worker.prefault import prefault_weights
 from dllama_worker.report import Report
 from dllama_worker.sync import NetworkSynchronizer
 from dllama_worker.transport import Link
@@ -45,6 +46,7 @@ class Node:
         self.memory = NodeMemory(net, config)
         self.bound = bind(net, config, self.memory, table, n_threads)
         self.weights = WeightLoading(self.bound.weighted)
+        prefault_weights(op.kernel for op in self.bound.weighted.values())
         self._table = table
         self._n_threads = n_threads
         self._synchronizer = make_synchronizer(net, config, self.memory.pipe_bytes, links)

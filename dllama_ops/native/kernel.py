@@ -60,6 +60,11 @@ class NativeKernel:
                 fill_cache(context.params)
         self.op = _core.Op(context, variant, self._weight)
 
+    def touch_weight(self) -> None:
+        """Have the weight's memory made ready before anything is loaded; from any thread."""
+        if self._weight is not None:
+            self._weight.touch()
+
     def weight_view(self, offset: int, n_bytes: int) -> memoryview | None:
         """Return the weight's own memory where it is kept as on the wire. Raises WeightPieceError."""
         weight = self._open_weight()

@@ -12,6 +12,11 @@ namespace dllama {
 namespace baseline {
 const KernelSet &kernel_set();
 }
+#if defined(DLLAMA_TESTS)
+namespace portable {
+const KernelSet &kernel_set();
+}
+#endif
 #if defined(__x86_64__)
 namespace avx2 {
 const KernelSet &kernel_set();
@@ -53,6 +58,9 @@ bool has_dotprod() {
 
 std::vector<const KernelSet *> detect() {
     std::vector<const KernelSet *> sets = {&baseline::kernel_set()};
+#if defined(DLLAMA_TESTS)
+    sets.push_back(&portable::kernel_set());
+#endif
 #if defined(__x86_64__)
     if (has_avx2())
         sets.push_back(&avx2::kernel_set());

@@ -9,6 +9,10 @@
 
 namespace dllama {
 
+#if defined(__linux__) && !defined(MADV_POPULATE_WRITE)
+#define MADV_POPULATE_WRITE 23 // since Linux 5.14; not in every C library's headers
+#endif
+
 namespace {
 
 constexpr std::size_t kHugePage = 2 << 20;
@@ -41,6 +45,13 @@ unsigned char *map_huge_pages(std::size_t size) {
 Memory::Memory(std::size_t size) : size_(size) {
     if (size > 0)
         data_ = size < kHugePage ? map_pages(size) : map_huge_pages(size);
+}
+
+void Memory::populate() const {
+#if defined(MADV_POPULATE_WRITE)
+    if (size_ > 0)
+        madvise(data_, size_, MADV_POPULATE_WRITE); // advice: older kernels refuse it
+#endif
 }
 
 Memory::Memory(Memory &&other) noexcept

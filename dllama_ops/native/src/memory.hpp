@@ -14,6 +14,10 @@ public:
     Memory &operator=(Memory &&other) noexcept;
     ~Memory();
 
+    // Has the system find all pages now, where it can, rather than one by one when they are first used. What is in
+    // them stays, and others may use them meanwhile.
+    void populate() const;
+
     unsigned char *data() const { return data_; }
     std::size_t size() const { return size_; }
 

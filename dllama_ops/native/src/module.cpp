@@ -218,6 +218,7 @@ NB_MODULE(_core, m) {
             },
             "kernels"_a, "float_type"_a, "z"_a, "y"_a, "x"_a)
         .def("load", &load, "offset"_a, "data"_a, "Take a piece of the wire's bytes. Raises IndexError where it does not fit.")
+        .def("touch", &Weight::touch, nb::call_guard<nb::gil_scoped_release>(), "Have the memory made ready before anything is loaded.")
         .def("raw_address", &raw_address, "offset"_a, "n"_a, "Address of a piece to be filled in place, or None where the layout is not the wire's.");
 
     nb::class_<Op>(m, "Op", "An op's context, read once.")

@@ -30,6 +30,9 @@ public:
     // Where those bytes lie, to be filled in place, or null where the weight is not kept raw.
     unsigned char *raw(std::size_t offset, std::size_t n) const;
 
+    // Has the memory made ready before anything is loaded, see Memory::populate. From any thread.
+    void touch() const { memory_.populate(); }
+
     WeightView view() const;
 
 private:

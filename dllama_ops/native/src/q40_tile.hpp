@@ -60,12 +60,16 @@ template <typename T> DLLAMA_INLINE T load_as(const void *p) {
 } // namespace DLLAMA_ISA
 } // namespace dllama
 
-#if defined(__AVX512F__)
+#if defined(DLLAMA_PORTABLE)
+#include "q40_tile_portable.hpp"
+#elif defined(__AVX512F__)
 #include "q40_tile_avx512.hpp"
 #elif defined(__AVX2__)
 #include "q40_tile_avx2.hpp"
 #elif defined(__ARM_NEON)
 #include "q40_tile_neon.hpp"
+#elif defined(__SSE2__)
+#include "q40_tile_sse2.hpp"
 #else
 #include "q40_tile_portable.hpp"
 #endif

@@ -1,0 +1,43 @@
+"""Kernels that can have their memory made ready are asked to; others, and those given up, are passed over."""
+
+import threading
+from typing import cast
+
+from dllama_ops.kernel import Kernel
+from dllama_worker.prefault import prefault_weights
+
+
+class _Touchable:
+    def __init__(self) -> None:
+        self.touched_by: list[str] = []
+
+    def touch_weight(self) -> None:
+        self.touched_by.append(threading.current_thread().name)
+
+
+class _Plain:
+    pass
+
+
+def test_each_is_touched_once_on_another_thread() -> None:
+    kernels = [_Touchable(), _Plain(), _Touchable()]
+    prefault_weights(cast(list[Kernel], kernels)).join(10)
+    assert [k.touched_by for k in kernels if isinstance(k, _Touchable)] == [["prefault"], ["prefault"]]
+
+
+def test_a_kernel_that_is_given_up_meanwhile_is_passed_over() -> None:
+    may_go_on = threading.Event()
+
+    class Slow(_Touchable):
+        def touch_weight(self) -> None:
+            may_go_on.wait(10)
+            super().touch_weight()
+
+    first, second = Slow(), _Touchable()
+    touched = second.touched_by
+    thread = prefault_weights(cast(list[Kernel], [first, second]))
+    del second
+    may_go_on.set()
+    thread.join(10)
+    assert first.touched_by == ["prefault"]
+    assert touched == []
