@@ -14,6 +14,7 @@ from dllama_ops.kernel import KernelFactory, OpContext, WeightData
 from dllama_ops.native import _core
 from dllama_ops.params import RopeParams
 from dllama_ops.reference.rope import fill_cache
+from dllama_proto.enums import OpCode
 
 __all__ = ["NativeKernel", "engine_for", "native_factory", "run"]
 
@@ -54,7 +55,8 @@ class NativeKernel:
         self._weight: _core.Weight | None = None
         spec = context.weight
         if spec is not None:
-            self._weight = _core.Weight(variant, spec.float_type, spec.z, spec.y, spec.x)
+            is_looked_up = context.key.code is OpCode.EMBEDDING
+            self._weight = _core.Weight(variant, spec.float_type, spec.z, spec.y, spec.x, is_looked_up)
         if isinstance(context.params, RopeParams):
             with np.errstate(all="ignore"):
                 fill_cache(context.params)

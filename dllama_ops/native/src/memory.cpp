@@ -42,9 +42,9 @@ unsigned char *map_huge_pages(std::size_t size) {
 } // namespace
 
 // Fresh pages are zeroed when they are first touched, by the thread that fills them.
-Memory::Memory(std::size_t size) : size_(size) {
+Memory::Memory(std::size_t size, Pages pages) : size_(size) {
     if (size > 0)
-        data_ = size < kHugePage ? map_pages(size) : map_huge_pages(size);
+        data_ = pages == Pages::small || size < kHugePage ? map_pages(size) : map_huge_pages(size);
 }
 
 void Memory::populate() const {

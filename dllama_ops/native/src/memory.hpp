@@ -5,11 +5,14 @@
 
 namespace dllama {
 
+// Huge pages make reading from one end to the other faster. Finding them can take a system longer.
+enum class Pages { small, huge };
+
 class Memory {
 public:
     Memory() = default;
     // Throws std::bad_alloc.
-    explicit Memory(std::size_t size);
+    explicit Memory(std::size_t size, Pages pages = Pages::huge);
     Memory(Memory &&other) noexcept;
     Memory &operator=(Memory &&other) noexcept;
     ~Memory();

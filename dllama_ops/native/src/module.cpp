@@ -211,12 +211,12 @@ NB_MODULE(_core, m) {
     nb::class_<Weight>(m, "Weight", "A weight in the layout that its kernel reads.")
         .def(
             "__init__",
-            [](Weight *self, const std::string &kernels, int float_type, uint32_t z, uint32_t y, uint32_t x) {
+            [](Weight *self, const std::string &kernels, int float_type, uint32_t z, uint32_t y, uint32_t x, bool is_looked_up) {
                 const KernelSet &set = kernel_set_or_throw(kernels);
                 const FloatType type = FloatType(float_type);
-                new (self) Weight(type, z, y, x, type == FloatType::q40 ? set.tile_rows : 0);
+                new (self) Weight(type, z, y, x, type == FloatType::q40 ? set.tile_rows : 0, is_looked_up);
             },
-            "kernels"_a, "float_type"_a, "z"_a, "y"_a, "x"_a)
+            "kernels"_a, "float_type"_a, "z"_a, "y"_a, "x"_a, "is_looked_up"_a = false)
         .def("load", &load, "offset"_a, "data"_a, "Take a piece of the wire's bytes. Raises IndexError where it does not fit.")
         .def("touch", &Weight::touch, nb::call_guard<nb::gil_scoped_release>(), "Have the memory made ready before anything is loaded.")
         .def("raw_address", &raw_address, "offset"_a, "n"_a, "Address of a piece to be filled in place, or None where the layout is not the wire's.");

@@ -36,13 +36,13 @@ void put_byte(const PackedBlock &to, std::size_t r, std::size_t tile_rows, std::
 
 } // namespace
 
-Weight::Weight(FloatType float_type, uint32_t z, uint32_t y, uint32_t x, uint32_t tile_rows)
+Weight::Weight(FloatType float_type, uint32_t z, uint32_t y, uint32_t x, uint32_t tile_rows, bool is_looked_up)
     : float_type_(float_type), z_(z), y_(y), x_(x), tile_rows_(tile_rows) {
     row_bytes_ = n_bytes(float_type, y);
     n_wire_bytes_ = row_bytes_ * x * z;
     const std::size_t rows = tile_rows == 0 ? x : (std::size_t(x) + tile_rows - 1) / tile_rows * tile_rows;
     z_stride_ = rows * row_bytes_;
-    memory_ = Memory(z_stride_ * z);
+    memory_ = Memory(z_stride_ * z, is_looked_up ? Pages::small : Pages::huge);
 }
 
 void Weight::check_range(std::size_t offset, std::size_t n) const {

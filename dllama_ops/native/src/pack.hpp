@@ -17,8 +17,9 @@ namespace dllama {
 
 class Weight {
 public:
-    // tile_rows 0 keeps the weight raw; only Q40 can be tiled. Throws std::bad_alloc.
-    Weight(FloatType float_type, uint32_t z, uint32_t y, uint32_t x, uint32_t tile_rows);
+    // tile_rows 0 keeps the weight raw; only Q40 can be tiled. Of a weight whose rows are looked up little is read at a
+    // time. Throws std::bad_alloc.
+    Weight(FloatType float_type, uint32_t z, uint32_t y, uint32_t x, uint32_t tile_rows, bool is_looked_up = false);
 
     // Bytes of the weight on the wire.
     std::size_t n_wire_bytes() const { return n_wire_bytes_; }
