@@ -5,7 +5,7 @@
 
 namespace dllama {
 
-// Bytes per second of the fastest of n_passes over n_bytes (a multiple of 128) of fresh memory. Throws std::bad_alloc.
+// Bytes per second of the fastest of n_passes over n_bytes (a multiple of 256) of fresh memory. Throws std::bad_alloc.
 double read_bandwidth(std::size_t n_bytes, unsigned n_passes);
 
 } // namespace dllama

@@ -35,6 +35,8 @@ struct KernelSet {
     uint32_t group_rows; // Q80 input rows that share one pass over a weight tile
     uint32_t f32_group_rows; // F32 input rows that do over F32 weight rows
     Kernel prepare_rows;
+    // Adds up n_bytes (a multiple of 256) as 32-bit numbers: reading, and next to nothing else.
+    int32_t (*sum_bytes)(const unsigned char *data, size_t n_bytes);
     // The kernel of a key, or null where there is none.
     Kernel (*find)(OpCode code, QuantType quant);
 };
