@@ -1,0 +1,283 @@
+"""Capture files: bytes to packets. Classic pcap and pcapng, plain or gzipped, from a file or a pipe.
+
+:func:`read_packets` yields plain tuples, since there are hundreds of thousands in a second of weights. A file
+that ends in the middle of something, or goes wrong in the middle, gives what came before; ``Problem`` tells
+what was wrong and at which byte. The definition of both formats is :mod:`dllama_proto.schemas.capture_file`.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+from dllama_proto.errors import ProtocolError
+from dllama_proto.schemas.capture_file import (
+    BLOCK_ENHANCED_PACKET,
+    BLOCK_INTERFACE,
+    BLOCK_OLD_PACKET,
+    BLOCK_SECTION,
+    BLOCK_SIMPLE_PACKET,
+    BYTE_ORDER_MAGIC,
+    OPTION_END,
+    OPTION_TS_OFFSET,
+    OPTION_TS_RESOLUTION,
+    PCAP_MAGIC_MICROSECONDS,
+    PCAP_MAGIC_NANOSECONDS,
+)
+
+__all__ = ["CaptureError", "Packet", "Problem", "read_packets"]
+
+#: Time in nanoseconds since 1970, link type, the bytes that were captured, how many there had been.
+Packet = tuple[int, int, bytes, int]
+
+#: No link carries more at once, and no recorder keeps more; what claims it is not a packet.
+_MAX_PACKET = 16 * 1024 * 1024
+
+_BUFFER = 1024 * 1024
+_SECOND = 1_000_000_000
+_GZIP_MAGIC = b"\x1f\x8b"
+_MAGICS = {
+    magic.to_bytes(4, order): (letter, unit)
+    for order, letter in (("little", "<"), ("big", ">"))
+    for magic, unit in ((PCAP_MAGIC_MICROSECONDS, 1000), (PCAP_MAGIC_NANOSECONDS, 1))
+}
+_SECTION_MAGIC = BLOCK_SECTION.to_bytes(4, "little")
+
+
+class CaptureError(ProtocolError):
+    """A file that is no capture, or of a kind that is not read; ``offset`` is the byte of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Where a capture file stops making sense, and why; everything before it was read."""
+
+    offset: int
+    text: str
+
+
+def read_packets(file: BinaryIO, name: str, problem: Callable[[Problem], None]) -> Iterator[Packet]:
+    """Yield every packet of a capture; ``name`` names the file in errors.
+
+    Raises CaptureError where the file does not begin as a capture does.
+    """
+    reader = _Reader(file, name, problem)
+    magic = reader.peek(4)
+    if reader.is_stopped:
+        return iter(())
+    if magic in _MAGICS:
+        return _classic(reader, *_MAGICS[magic])
+    if magic == _SECTION_MAGIC:
+        return _blocks(reader)
+    if any(known.startswith(magic) for known in (*_MAGICS, _SECTION_MAGIC)):
+        problem(
+            Problem(len(magic), "the file ends within its first 4 bytes" if magic else "the file is empty")
+        )
+        return iter(())
+    raise CaptureError(
+        name, expected="a pcap or pcapng file, or one of them gzipped", got=magic.hex(" "), offset=0
+    )
+
+
+class _Reader:
+    """Exact reads, with the byte of the (unpacked) file they are at."""
+
+    def __init__(self, file: BinaryIO, name: str, problem: Callable[[Problem], None]) -> None:
+        # A pipe gives what it has; the buffer waits for all that is asked.
+        buffered = file if isinstance(file, io.BufferedReader) else io.BufferedReader(_raw(file), _BUFFER)
+        if _peek(buffered, 2) == _GZIP_MAGIC:
+            buffered = io.BufferedReader(_Gunzip(buffered), _BUFFER)
+        self._file = buffered
+        self._read = buffered.read
+        self.name = name
+        self._problem = problem
+        self.at = 0
+        self.is_stopped = False
+
+    def peek(self, n: int) -> bytes:
+        """Return the next ``n`` bytes without moving on; fewer at the end."""
+        try:
+            return _peek(self._file, n)
+        except (EOFError, OSError, zlib.error) as error:
+            self.stop(f"the gzipped file is damaged: {error}")
+            return b""
+
+    def read(self, n: int, what: str, *, may_end: bool = False) -> bytes | None:
+        """Return ``n`` bytes, or None where the file ends; ``may_end``: it may do so before the first."""
+        try:
+            data = self._read(n)
+        except (EOFError, OSError, zlib.error) as error:
+            self.stop(f"the gzipped file is damaged or cut: {error}")
+            return None
+        if len(data) < n:
+            if data or not may_end:
+                self.stop(f"the file ends within {what}: {n - len(data)} bytes are missing")
+            return None
+        self.at += n
+        return data
+
+    def stop(self, text: str, *, back: int = 0) -> None:
+        """Tell why nothing more is read; ``back``: the fault lies that many bytes before."""
+        self.is_stopped = True
+        self._problem(Problem(self.at - back, text))
+
+
+class _Gunzip(io.RawIOBase):
+    """Unpacks as far as there is something to unpack (gzip.GzipFile gives nothing near the end of a cut file)."""
+
+    def __init__(self, packed: io.BufferedReader) -> None:
+        super().__init__()
+        self._packed = packed
+        self._unpack = zlib.decompressobj(wbits=31)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            if self._unpack.eof:
+                # Another member may follow; zeros are padding.
+                rest = self._unpack.unused_data.lstrip(b"\0") or self._packed.read1(_BUFFER).lstrip(b"\0")
+                if not rest:
+                    return 0
+                self._unpack = zlib.decompressobj(wbits=31)
+            else:
+                rest = self._unpack.unconsumed_tail or self._packed.read1(_BUFFER)
+                if not rest:
+                    raise EOFError("it ends early")
+            data = self._unpack.decompress(rest, len(buffer))
+            if data:
+                buffer[: len(data)] = data
+                return len(data)
+
+
+def _raw(file: BinaryIO) -> io.RawIOBase:
+    return cast("io.RawIOBase", getattr(file, "raw", file))
+
+
+def _peek(file: io.BufferedReader, n: int) -> bytes:
+    data = file.peek(n)[:n]
+    if 0 < len(data) < n and file.seekable():
+        # A peek reads once, which may have given less.
+        at = file.tell()
+        data = file.read(n)
+        file.seek(at)
+    return data
+
+
+# Classic pcap -----------------------------------------------------------------------------------------
+
+
+def _classic(reader: _Reader, order: str, unit: int) -> Iterator[Packet]:
+    header = reader.read(24, "the file header")
+    if header is None:
+        return
+    # The upper bits of the last field tell of checksums at the end of frames, which IP lengths leave out.
+    link_type = struct.unpack_from(order + "I", header, 20)[0] & 0xFFFF
+    record = struct.Struct(order + "IIII").unpack
+    read = reader.read
+    while (head := read(16, "a packet's header", may_end=True)) is not None:
+        seconds, fraction, captured, original = record(head)
+        if captured > _MAX_PACKET:
+            reader.stop(f"a packet of {captured} bytes: the file is damaged from here on", back=8)
+            return
+        data = read(captured, "a packet")
+        if data is None:
+            return
+        yield seconds * _SECOND + fraction * unit, link_type, data, original
+
+
+# pcapng -----------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Interface:
+    link_type: int
+    snap_length: int
+    #: Nanoseconds are ticks * numerator // denominator + offset.
+    numerator: int = 1000
+    denominator: int = 1
+    offset: int = 0
+
+    def time(self, high: int, low: int) -> int:
+        return (high << 32 | low) * self.numerator // self.denominator + self.offset
+
+
+def _blocks(reader: _Reader) -> Iterator[Packet]:
+    order = "<"
+    interfaces: list[_Interface] = []
+    while (head := reader.read(8, "a block's header", may_end=True)) is not None:
+        if head[:4] == _SECTION_MAGIC:
+            magic = reader.peek(4)
+            orders = {BYTE_ORDER_MAGIC.to_bytes(4, "little"): "<", BYTE_ORDER_MAGIC.to_bytes(4, "big"): ">"}
+            if magic not in orders:
+                reader.stop(f"a section with byte-order magic {magic.hex(' ') or 'missing'}")
+                return
+            order, interfaces = orders[magic], []
+        number, length = struct.unpack(order + "II", head)
+        if length < 12 or length % 4 or length > _MAX_PACKET + 4096:
+            reader.stop(f"a block of {length} bytes: the file is damaged from here on", back=4)
+            return
+        rest = reader.read(length - 8, "a block")
+        if rest is None:
+            return
+        if struct.unpack_from(order + "I", rest, length - 12)[0] != length:
+            reader.stop("a block whose two lengths differ: the file is damaged from here on", back=4)
+            return
+        body = rest[:-4]
+        try:
+            packet = _packet(number, body, order, interfaces)
+        except (struct.error, ValueError, IndexError) as error:
+            reader.stop(f"a block of type {number} that cannot be read: {error}", back=length)
+            return
+        if packet is not None:
+            yield packet
+
+
+def _packet(number: int, body: bytes, order: str, interfaces: list[_Interface]) -> Packet | None:
+    """Return the packet in a block, if it holds one, and learn of interfaces.
+
+    Raises ValueError, IndexError and struct.error for what is not as it should be.
+    """
+    if number == BLOCK_ENHANCED_PACKET:
+        index, high, low, captured, original = struct.unpack_from(order + "IIIII", body)
+        start = 20
+    elif number == BLOCK_OLD_PACKET:
+        index, _, high, low, captured, original = struct.unpack_from(order + "HHIIII", body)
+        start = 20
+    elif number == BLOCK_SIMPLE_PACKET:
+        (original,) = struct.unpack_from(order + "I", body)
+        index, high, low, start = 0, 0, 0, 4
+        limit = interfaces[0].snap_length or original
+        captured = min(original, limit, len(body) - 4)
+    else:
+        if number == BLOCK_INTERFACE:
+            interfaces.append(_interface(body, order))
+        return None
+    if captured > len(body) - start:
+        raise ValueError(f"{captured} bytes captured in a block that has {len(body) - start}")
+    interface = interfaces[index]
+    return interface.time(high, low), interface.link_type, body[start : start + captured], original
+
+
+def _interface(body: bytes, order: str) -> _Interface:
+    link_type, _, snap_length = struct.unpack_from(order + "HHI", body)
+    interface = _Interface(link_type, snap_length)
+    at = 8
+    while at + 4 <= len(body):
+        code, length = struct.unpack_from(order + "HH", body, at)
+        value = body[at + 4 : at + 4 + length]
+        if code == OPTION_END:
+            break
+        if code == OPTION_TS_RESOLUTION and length == 1:
+            exponent = value[0] & 0x7F
+            interface.numerator = _SECOND
+            interface.denominator = 2**exponent if value[0] & 0x80 else 10**exponent
+        elif code == OPTION_TS_OFFSET and length == 8:
+            interface.offset = struct.unpack(order + "q", value)[0] * _SECOND
+        at += 4 + (length + 3) // 4 * 4
+    return interface

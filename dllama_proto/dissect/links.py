@@ -1,0 +1,604 @@
+"""Links to events: both directions of a connection, each read by the connection of who received it.
+
+Two sans-IO connections face each other, as the two programs did; what one receives, the other is told it has
+sent. So the state machine of :mod:`dllama_proto.connection` is the only one there is, and what cannot be said
+at some point is found here as a worker or root would find it.
+
+Missing bytes do no harm within payloads, whose sizes are known, and an ack is known even when it is missing.
+Any other message says what only it can say: without it the link is lost until the next handshake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from dllama_proto._link import Link
+from dllama_proto._phases import ACK_PHASES, Phase, Role
+from dllama_proto.connection import Connection
+from dllama_proto.dissect.events import (
+    ClosedEvent,
+    FaultEvent,
+    Forward,
+    LinkKind,
+    MessageEvent,
+    MissingEvent,
+    NoticeEvent,
+    Place,
+    SliceEvent,
+    Stream,
+    UnexplainedEvent,
+    WeightEvent,
+    WireEvent,
+)
+from dllama_proto.dissect.halves import Half
+from dllama_proto.dissect.tcp import Direction
+from dllama_proto.errors import RemoteProtocolError
+from dllama_proto.events import (
+    NEED_DATA,
+    PAUSED,
+    Ack,
+    Closed,
+    Event,
+    NoEvent,
+    PayloadChunk,
+    SliceData,
+)
+from dllama_proto.messages import ControlPacket, WeightHeader
+from dllama_proto.peer import PeerConnection
+from dllama_proto.schemas.handshake import ACK_BYTES
+from dllama_proto.sync_plan import LinkPlan, Transfer
+
+__all__ = ["LinkDecoder", "PeerLinkDecoder", "RootLinkDecoder", "SessionFacts"]
+
+_NOTHING = memoryview(b"")
+
+#: A slice larger than this is counted, not kept.
+_MAX_SLICE = 64 * 1024 * 1024
+#: What may wait for the other direction at most: a whole forward of slices is far less.
+_MAX_WAITING = 64 * 1024 * 1024
+
+
+class SessionFacts(Protocol):
+    """What the links of a session tell it, and ask it."""
+
+    number: int
+
+    def learn(self, decoder: RootLinkDecoder, message: Event) -> None:
+        """Learn from a message of the link between the root and a worker."""
+
+    def begin_forward(self, index: int, packet: ControlPacket, stream: Stream) -> Forward:
+        """Return the forward that the ``index``-th control packet of a link begins."""
+
+    def forward(self, index: int) -> Forward | None:
+        """Return a forward, or None where it has not begun."""
+
+    def pipe_name(self, pipe_index: int) -> str:
+        """Return the name of a pipe."""
+
+    def place(self, segment_index: int) -> Place:
+        """Return where in the model a segment is."""
+
+    def expert(self, node: int, header: WeightHeader) -> int | None:
+        """Return the expert that a piece of a weight belongs to, if its weight has experts."""
+
+
+class LinkDecoder:
+    """Base of both kinds of link; ``emit`` is called with every event."""
+
+    kind = LinkKind.UNKNOWN
+
+    def __init__(
+        self,
+        session: SessionFacts,
+        emit: Callable[[WireEvent], None],
+        directions: tuple[Direction, Direction],
+        streams: tuple[Stream, Stream],
+        links: tuple[Link, Link],
+    ) -> None:
+        self.session = session
+        self._emit = emit
+        for stream in streams:
+            stream.link, stream.session = self.kind, session.number
+        #: Who speaks first is first; ``links`` are the receivers'.
+        self.halves = (
+            Half(directions[0], streams[0], links[0], self),
+            Half(directions[1], streams[1], links[1], self),
+        )
+        self._forward: Forward | None = None
+        self.n_forwards = 0
+        self._lost = ""
+        self._moving = False
+        self._closed: set[Half] = set()
+        #: Of each direction, the slice of which only parts could be taken.
+        self._partial: dict[Half, _Partial] = {}
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more can be understood."""
+        return bool(self._lost)
+
+    def other(self, half: Half) -> Half:
+        """Return the other direction."""
+        return self.halves[half is self.halves[0]]
+
+    # What a half reports ---------------------------------------------------------------------------
+
+    def moved(self, half: Half) -> None:
+        """Understand as much as possible, in both directions."""
+        if self._moving:
+            return
+        self._moving = True
+        try:
+            # What was understood in one direction may be what the other has waited for.
+            while self._advance(half) | self._advance(self.other(half)):
+                pass
+        finally:
+            self._moving = False
+        for waiting in self.halves:
+            if waiting.pending > _MAX_WAITING and not self._lost:
+                self._lose(waiting, f"{waiting.pending} bytes wait for what the other side did not say")
+
+    def closed(self, half: Half, time: int, *, reset: bool) -> None:
+        """Account for what is left in a direction that has ended."""
+        self.moved(half)
+        self._closed.add(half)
+        phase = half.link.phase
+        self._finish_half(half, "the connection was closed")
+        self._emit(ClosedEvent(time, time, half.stream, half.offset, 0, _NOTHING, phase, reset))
+
+    def finish(self) -> None:
+        """Account for everything that is left: the capture has ended."""
+        for half in self.halves:
+            self.moved(half)
+        for half in self.halves:
+            phase = half.link.phase
+            self._finish_half(half, "the capture ends")
+            if half not in self._closed:
+                text = f"the capture ends before this connection does ({phase.name} comes next)"
+                self._emit(NoticeEvent(half.time, half.time, half.stream, half.offset, 0, _NOTHING, text))
+
+    def _finish_half(self, half: Half, why: str) -> None:
+        self._end_partial(half)
+        self._explain_rest(half, self._lost or f"{why} before it is whole ({half.link.phase.name})")
+
+    # Understanding -----------------------------------------------------------------------------------
+
+    def _advance(self, half: Half) -> bool:
+        """Understand as much as possible of one direction; tell whether anything was."""
+        happened = False
+        while half.pending:
+            if self._lost:
+                self._explain_rest(half, self._lost)
+                return False
+            if not self._step(half):
+                return happened
+            happened = True
+        return happened | self._idle(half)
+
+    def _step(self, half: Half) -> bool:
+        """Understand one thing, or take a part of one; tell whether that was possible."""
+        link = half.link
+        if half.bulk:
+            return self._bulk(half)
+        if link.next_slice is not None:
+            return self._slice(half, *link.next_slice)
+        return self._message(half)
+
+    def _idle(self, half: Half) -> bool:
+        """Do what can be done without bytes."""
+        return False
+
+    def _bulk(self, half: Half) -> bool:
+        raise NotImplementedError
+
+    def _message(self, half: Half) -> bool:
+        raise NotImplementedError
+
+    # Slices --------------------------------------------------------------------------------------------
+
+    def _slice(self, half: Half, transfer: Transfer, row: int, byte: int) -> bool:
+        wanted = transfer.size - byte
+        if half not in self._partial:
+            if half.ready >= wanted:
+                began = half.first_time
+                time, raw = half.take(wanted)
+                self._count(half, wanted)
+                self._emit_slice(half, transfer, row, time, began, raw, 0)
+                return True
+            if half.pending == half.ready and wanted <= _MAX_SLICE:
+                return False
+        if not half.pending:
+            return False
+        # A gap within the slice, or more of it than is kept: take it piece by piece.
+        part = self._partial.setdefault(half, _Partial(transfer, row, half.first_time))
+        n = min(wanted, half.ready or half.gap)
+        if half.gap:
+            self._missing(half, n, f"{transfer}, row {row}")
+            part.missing += n
+        else:
+            half.drop(n)
+        self._count(half, n)
+        part.size += n
+        if n == wanted:
+            self._end_partial(half)
+        return True
+
+    def _count(self, half: Half, n: int) -> None:
+        """Tell both ends that ``n`` bytes of slices have passed."""
+        half.link.payload_received(n)
+        self.other(half).link.payload_sent(n)
+
+    def _end_partial(self, half: Half) -> None:
+        """Report a slice that was taken piece by piece, or of which only the beginning came."""
+        part = self._partial.pop(half, None)
+        if part is not None:
+            self._emit_slice(
+                half, part.transfer, part.row, half.time, part.began, _NOTHING, part.missing, part.size
+            )
+        elif half.ready and half.link.next_slice is not None:
+            transfer, row, _ = half.link.next_slice
+            began = half.first_time
+            time, raw = half.take(min(half.ready, transfer.size))
+            self._emit_slice(half, transfer, row, time, began, raw, 0)
+
+    def _emit_slice(
+        self,
+        half: Half,
+        transfer: Transfer,
+        row: int,
+        time: int,
+        began: int,
+        raw: memoryview,
+        missing: int,
+        size: int | None = None,
+    ) -> None:
+        forward = self._forward_of(half)
+        size = len(raw) if size is None else size
+        half.stream.explained += size - missing
+        self._emit(
+            SliceEvent(
+                time,
+                began,
+                half.stream,
+                half.offset - size,
+                size,
+                raw,
+                forward,
+                transfer,
+                row,
+                self.session.pipe_name(transfer.pipe_index),
+                self.session.place(transfer.segment_index),
+                missing,
+            )
+        )
+
+    def _forward_of(self, half: Half) -> Forward:
+        if self._forward is None:
+            raise RuntimeError("a slice outside of a forward: a bug of the phase table")
+        return self._forward
+
+    # What cannot be understood ------------------------------------------------------------------------
+
+    def _missing(self, half: Half, n: int, within: str) -> None:
+        """Report that the next ``n`` bytes were not captured, and go over them."""
+        half.stream.missing += n
+        self._emit(MissingEvent(half.time, half.time, half.stream, half.offset, n, _NOTHING, within))
+        half.pass_gap(n)
+
+    def _lose(self, half: Half, reason: str) -> None:
+        """Give the link up: nothing that follows can be understood."""
+        self._lost = reason
+        for each in self.halves:
+            each.skipping = True
+        self._emit(
+            NoticeEvent(
+                half.time,
+                half.time,
+                half.stream,
+                half.offset,
+                0,
+                _NOTHING,
+                f"the rest of this connection cannot be understood: {reason}",
+            )
+        )
+
+    def _explain_rest(self, half: Half, reason: str) -> None:
+        """Report all that waits, or passed by, as not understood, or missing."""
+        if half.skipped:
+            n, half.skipped = half.skipped, 0
+            offset = half.offset - n
+            half.stream.unexplained += n
+            self._emit(UnexplainedEvent(half.time, half.time, half.stream, offset, n, _NOTHING, reason))
+        while half.pending:
+            if half.gap:
+                self._missing(half, half.gap, reason)
+                continue
+            began, offset, n = half.first_time, half.offset, half.ready
+            time, raw = half.take(n)
+            self._unexplained(half, offset, raw, time, began, reason)
+
+    def _unexplained(
+        self, half: Half, offset: int, raw: memoryview, time: int, began: int, reason: str
+    ) -> None:
+        half.stream.unexplained += len(raw)
+        self._emit(UnexplainedEvent(time, began, half.stream, offset, len(raw), raw, reason))
+
+
+class _Partial:
+    """A slice that is taken piece by piece."""
+
+    def __init__(self, transfer: Transfer, row: int, began: int) -> None:
+        self.transfer = transfer
+        self.row = row
+        self.began = began
+        self.size = self.missing = 0
+
+
+class RootLinkDecoder(LinkDecoder):
+    """The link between the root (who dialled, and speaks first) and worker ``node``."""
+
+    kind = LinkKind.ROOT
+
+    def __init__(
+        self,
+        session: SessionFacts,
+        emit: Callable[[WireEvent], None],
+        directions: tuple[Direction, Direction],
+        streams: tuple[Stream, Stream],
+        node: int,
+    ) -> None:
+        ends = (Connection(Role.WORKER), Connection(Role.ROOT))
+        super().__init__(session, emit, directions, streams, ends)
+        self.node = node
+        self.stopped = False
+        streams[0].sender = streams[1].receiver = 0
+        streams[1].sender = streams[0].receiver = node
+        #: Parts of the message at hand.
+        self._parts: dict[Half, list[memoryview]] = {half: [] for half in self.halves}
+        #: When the first byte of it was captured, and the last.
+        self._began: dict[Half, int] = {}
+        self._taken: dict[Half, int] = {}
+        self._header: tuple[WeightHeader, int, int, memoryview] | None = None
+        self._bulk_missing = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more can be understood, or is to come."""
+        return bool(self._lost) or self.stopped
+
+    # Messages ------------------------------------------------------------------------------------------
+
+    def _message(self, half: Half) -> bool:
+        link, fed = half.link, False
+        while True:
+            try:
+                event = link.next_event()
+            except RemoteProtocolError as error:
+                self._fault(half, error)
+                return True
+            if event is NEED_DATA:
+                if link.phase is Phase.CLOSED:
+                    self._lose(half, "a session ends with its stop packet")
+                    return True
+                if not self._feed(half):
+                    return fed
+                if self._lost:
+                    return True
+                fed = True
+            elif event is PAUSED or isinstance(event, NoEvent | Closed | PayloadChunk | SliceData):
+                return fed | self._assume_other(half)
+            else:
+                self._received(half, event)
+                return True
+
+    def _feed(self, half: Half) -> bool:
+        """Give the receiver the bytes that it waits for."""
+        n = half.link.n_wanted
+        parts = self._parts[half]
+        if half.ready >= n:
+            if not parts:
+                self._began[half] = half.first_time
+            self._taken[half], view = half.take(n)
+            parts.append(view)
+            half.link.receive_data(view)
+            return True
+        if half.pending == half.ready:
+            return False
+        phase = half.link.phase
+        if phase in ACK_PHASES and half.gap >= len(ACK_BYTES):
+            self._missing(half, len(ACK_BYTES), f"Ack({ACK_PHASES[phase].name})")
+            self._assume_ack(half)
+            return True
+        self._lose(half, f"bytes of {phase.name} were not captured")
+        return True
+
+    def _assume_ack(self, half: Half) -> None:
+        half.link.receive_data(ACK_BYTES)
+        event = half.link.next_event()
+        if not isinstance(event, Ack):
+            raise RuntimeError(f"an ack was read as {event!r}: a bug of the reader")
+        self._relay(half, event)
+
+    def _assume_other(self, half: Half) -> bool:
+        """Go on without the other direction, where nothing of it was captured at all."""
+        other = self.other(half)
+        if other.direction.n_packets or not half.pending:
+            return False
+        if other.link.phase in ACK_PHASES:
+            self._never_captured(other, len(ACK_BYTES), f"Ack({ACK_PHASES[other.link.phase].name})")
+            self._assume_ack(other)
+            return True
+        if n := other.link.payload_size:
+            self._never_captured(other, n, "slices of a forward")
+            self._count(other, n)
+            return True
+        return False
+
+    def _never_captured(self, half: Half, n: int, within: str) -> None:
+        half.stream.missing += n
+        time = self.other(half).time
+        self._emit(MissingEvent(time, time, half.stream, half.offset, n, _NOTHING, within))
+        half.offset += n
+
+    def _received(self, half: Half, event: Event) -> None:
+        parts = self._parts[half]
+        raw = parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+        parts.clear()
+        began = self._began.get(half, half.time)
+        offset = half.offset - len(raw)
+        half.stream.explained += len(raw)
+        if isinstance(event, WeightHeader):
+            self._header = (event, offset, began, raw)
+            self._relay(half, event)
+            half.bulk = event.n_bytes
+            if not half.bulk:
+                self._end_bulk(half, self._taken[half])
+            return
+        forward = None
+        if isinstance(event, ControlPacket):
+            self.stopped = event.is_stop
+            if not event.is_stop:
+                forward = self._forward = self.session.begin_forward(self.n_forwards, event, half.stream)
+                self.n_forwards += 1
+        self._relay(half, event)
+        self._emit(
+            MessageEvent(self._taken[half], began, half.stream, offset, len(raw), raw, event, forward)  # type: ignore[arg-type]
+        )
+
+    def _relay(self, half: Half, event: Event) -> None:
+        """Tell the sender's connection what it has sent, and the session."""
+        sender = self.other(half).link
+        if not isinstance(sender, Connection):
+            raise RuntimeError("a root link without its connections")
+        sender.send(event)
+        self.session.learn(self, event)
+
+    def _fault(self, half: Half, error: RemoteProtocolError) -> None:
+        parts = self._parts[half]
+        n = sum(map(len, parts))
+        at = half.offset - n + min(error.offset or 0, n)
+        self._emit(
+            FaultEvent(
+                half.time,
+                half.time,
+                half.stream,
+                at,
+                0,
+                _NOTHING,
+                error.path,
+                error.expected,
+                error.got,
+                error.hint,
+            )
+        )
+        self._unfinished(half, f"it breaks the protocol: {error}")
+        self._lose(half, f"{error.path} breaks the protocol")
+
+    def _unfinished(self, half: Half, reason: str) -> None:
+        """Report the parts of a message that did not become whole."""
+        parts = self._parts[half]
+        if parts:
+            raw = memoryview(b"".join(parts))
+            parts.clear()
+            began = self._began.get(half, half.time)
+            self._unexplained(half, half.offset - len(raw), raw, half.time, began, reason)
+
+    def _lose(self, half: Half, reason: str) -> None:
+        for each in self.halves:
+            self._end_bulk_early(each)
+            self._unfinished(each, reason)
+        super()._lose(half, reason)
+
+    def _finish_half(self, half: Half, why: str) -> None:
+        self._end_bulk_early(half)
+        self._end_partial(half)
+        reason = self._lost or f"{why} before it is whole ({half.link.phase.name})"
+        self._unfinished(half, reason)
+        self._explain_rest(half, reason)
+
+    # Weights -------------------------------------------------------------------------------------------
+
+    def _bulk(self, half: Half) -> bool:
+        if half.gap:
+            n = min(half.bulk, half.gap)
+            header = self._header[0] if self._header else None
+            self._missing(half, n, f"weight {header.name!r} of index {header.op_index}" if header else "")
+            self._bulk_missing += n
+            time = half.time
+        elif half.ready:
+            n = min(half.bulk, half.ready)
+            time = half.drop(n)
+        else:
+            return False
+        half.bulk -= n
+        if not half.bulk:
+            self._end_bulk(half, time)
+        return True
+
+    def _end_bulk(self, half: Half, time: int) -> None:
+        """Report a piece of a weight, whole or as far as it came."""
+        if self._header is None:
+            raise RuntimeError("bytes of a weight without a header: a bug of the decoder")
+        header, offset, began, raw = self._header
+        self._header = None
+        size = header.n_bytes - half.bulk
+        half.bulk = 0
+        half.stream.explained += size - self._bulk_missing
+        if half.link.payload_size:
+            half.link.payload_received(size)
+            self.other(half).link.payload_sent(size)
+        self._emit(
+            WeightEvent(
+                time,
+                began,
+                half.stream,
+                offset,
+                len(raw) + size,
+                raw,
+                header,
+                size,
+                self._bulk_missing,
+                self.session.expert(self.node, header),
+            )
+        )
+        self._bulk_missing = 0
+
+    def _end_bulk_early(self, half: Half) -> None:
+        if half.bulk:
+            self._end_bulk(half, half.time)
+
+
+class PeerLinkDecoder(LinkDecoder):
+    """The link between two workers: ``plan`` is what a forward moves, as the one who dialled sees it."""
+
+    kind = LinkKind.PEER
+
+    def __init__(
+        self,
+        session: SessionFacts,
+        emit: Callable[[WireEvent], None],
+        directions: tuple[Direction, Direction],
+        streams: tuple[Stream, Stream],
+        plan: LinkPlan,
+    ) -> None:
+        self._ends = (PeerConnection(plan.reversed()), PeerConnection(plan))
+        super().__init__(session, emit, directions, streams, self._ends)
+        streams[0].sender = streams[1].receiver = plan.node_index
+        streams[1].sender = streams[0].receiver = plan.peer
+
+    def _message(self, half: Half) -> bool:
+        """Begin the next forward, if the root has."""
+        return self._idle(half)
+
+    def _idle(self, half: Half) -> bool:
+        if self._ends[0].phase is not Phase.IDLE:
+            return False
+        forward = self.session.forward(self.n_forwards)
+        if forward is None:
+            return False
+        self._forward = forward
+        self.n_forwards += 1
+        for end in self._ends:
+            end.begin_forward(forward.batch_size)
+        return True
