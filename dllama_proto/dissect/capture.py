@@ -40,9 +40,10 @@ _MAX_PACKET = 16 * 1024 * 1024
 _BUFFER = 1024 * 1024
 _SECOND = 1_000_000_000
 _GZIP_MAGIC = b"\x1f\x8b"
+#: The first four bytes of a classic file: its byte order, and nanoseconds in a unit of its fractions.
 _MAGICS = {
-    magic.to_bytes(4, order): (letter, unit)
-    for order, letter in (("little", "<"), ("big", ">"))
+    struct.pack(f"{order}I", magic): (order, unit)
+    for order in "<>"
     for magic, unit in ((PCAP_MAGIC_MICROSECONDS, 1000), (PCAP_MAGIC_NANOSECONDS, 1))
 }
 _SECTION_MAGIC = BLOCK_SECTION.to_bytes(4, "little")

@@ -16,6 +16,7 @@ from dllama_proto.connection import Connection
 from dllama_proto.dissect.events import (
     Endpoint,
     LinkKind,
+    MissingEvent,
     NoticeEvent,
     OpenedEvent,
     Stream,
@@ -144,13 +145,16 @@ class Cluster:
     def _notice(self, undecided: _Undecided, text: str) -> None:
         self.notice(undecided.conversation.time, undecided.streams[0], text)
 
+    def missing(self, time: int, stream: Stream, offset: int, n: int, within: str) -> None:
+        """Report bytes of such a connection that were not captured."""
+        stream.missing += n
+        self._emit(MissingEvent(time, time, stream, offset, n, _NOTHING, within))
+
     def unexplained(
         self, time: int, stream: Stream, offset: int, raw: memoryview, size: int, reason: str
     ) -> None:
         """Report bytes of a connection that never became a link."""
         stream.unexplained += size
-        if stream not in self.streams:
-            self.streams.append(stream)
         self._emit(UnexplainedEvent(time, time, stream, offset, size, raw, reason))
 
 
@@ -275,6 +279,7 @@ class _Undecided:
         self._cluster.notice(
             self.conversation.time, self.streams[0], f"{reason}: nothing of it can be understood"
         )
+        self._cluster.streams += self.streams
         for sink, stream in zip(self._sinks, self.streams, strict=True):
             sink.direction.sink = _Lost(self._cluster, stream, reason)
         self.replay()
@@ -330,7 +335,7 @@ class _Lost:
 
     def missing(self, time: int, n: int) -> None:
         self._flush()
-        self._stream.missing += n
+        self._cluster.missing(time, self._stream, self._offset, n, self._reason)
         self._offset += n
 
     def end(self, time: int, *, reset: bool) -> None:

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from dllama_proto._phases import Phase
 from dllama_proto.events import Ack, WeightsEnd
-from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, WeightHeader
+from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, Size3D, WeightHeader
 from dllama_proto.sync_plan import Transfer
 
 __all__ = [
@@ -179,13 +179,21 @@ class WeightEvent(WireEvent):
     """A piece of a weight: its header (``raw``) and its data, which are not kept.
 
     ``size`` counts both; of ``header.n_bytes`` bytes of data ``data_size`` came before the stream ended, and
-    ``missing`` of those were not captured. ``expert`` is None where the weight has none.
+    ``missing`` of those were not captured. ``shape`` is that of the whole weight on this node, all experts
+    of it; None where the configuration was not captured.
     """
 
     header: WeightHeader
     data_size: int
     missing: int
-    expert: int | None
+    shape: Size3D | None
+
+    @property
+    def expert(self) -> int | None:
+        """The expert that the piece belongs to; None where the weight has none."""
+        if self.shape is None or self.shape.z <= 1:
+            return None
+        return self.header.offset // self.shape.n_bytes_xy
 
     @property
     def kind(self) -> Kind:

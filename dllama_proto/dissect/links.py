@@ -44,7 +44,7 @@ from dllama_proto.events import (
     PayloadChunk,
     SliceData,
 )
-from dllama_proto.messages import ControlPacket, WeightHeader
+from dllama_proto.messages import ControlPacket, Size3D, WeightHeader
 from dllama_proto.peer import PeerConnection
 from dllama_proto.schemas.handshake import ACK_BYTES
 from dllama_proto.sync_plan import LinkPlan, Transfer
@@ -79,8 +79,8 @@ class SessionFacts(Protocol):
     def place(self, segment_index: int) -> Place:
         """Return where in the model a segment is."""
 
-    def expert(self, node: int, header: WeightHeader) -> int | None:
-        """Return the expert that a piece of a weight belongs to, if its weight has experts."""
+    def weight_shape(self, node: int, header: WeightHeader) -> Size3D | None:
+        """Return the shape of the weight that a piece belongs to."""
 
 
 class LinkDecoder:
@@ -559,7 +559,7 @@ class RootLinkDecoder(LinkDecoder):
                 header,
                 size,
                 self._bulk_missing,
-                self.session.expert(self.node, header),
+                self.session.weight_shape(self.node, header),
             )
         )
         self._bulk_missing = 0

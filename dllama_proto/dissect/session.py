@@ -16,7 +16,7 @@ from dllama_proto.dissect.links import PeerLinkDecoder, RootLinkDecoder
 from dllama_proto.dissect.places import places_of
 from dllama_proto.dissect.tcp import Conversation, Direction
 from dllama_proto.events import Ack, Event
-from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, WeightHeader
+from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, Size3D, WeightHeader
 from dllama_proto.sync_plan import LinkPlan, plan_syncs
 
 __all__ = ["Node", "Session"]
@@ -56,7 +56,7 @@ class Session:
         self.n_forwards = 0
         self._forwards: deque[Forward] = deque(maxlen=_N_FORWARDS)
         self._places: tuple[Place, ...] = ()
-        self._experts: dict[tuple[int, str, int], int] = {}
+        self._weights: dict[tuple[int, str, int], Size3D] = {}
         self._joining = True
         self._matched: set[tuple[int, int]] = set()
         self._notice = notice
@@ -73,9 +73,11 @@ class Session:
             and greeting.n_sockets + 1 == self.n_nodes
             and greeting.worker_index + 1 not in self.root_links
             and all(
-                known is None or known.is_address is not True or (host, port) == (known.host, known.port)
+                known is None
+                or not known.is_address
+                or not _is_address(host)
+                or (host, port) == (known.host, known.port)
                 for known, (host, port) in zip(self._others(greeting), _listed(greeting), strict=True)
-                if known is not None and _is_address(host)
             )
         )
 
@@ -152,9 +154,8 @@ class Session:
                 self._places = self._places or places_of(message)
                 for segment in message.segments:
                     for op in segment.ops:
-                        if op.weight_size.z > 1:
-                            key = (decoder.node, op.name, op.index)
-                            self._experts[key] = op.weight_size.n_bytes_xy
+                        if op.weight_size.n_bytes:
+                            self._weights[decoder.node, op.name, op.index] = op.weight_size
             case _:
                 pass
 
@@ -192,10 +193,9 @@ class Session:
             return self._places[segment_index]
         return Place(None, f"segment {segment_index}")
 
-    def expert(self, node: int, header: WeightHeader) -> int | None:
-        """Return the expert that a piece of a weight belongs to, if its weight has experts."""
-        plane = self._experts.get((node, header.name, header.op_index))
-        return None if plane is None else header.offset // plane
+    def weight_shape(self, node: int, header: WeightHeader) -> Size3D | None:
+        """Return the shape of the weight that a piece belongs to."""
+        return self._weights.get((node, header.name, header.op_index))
 
 
 def _listed(greeting: Greeting) -> list[tuple[str, int]]:

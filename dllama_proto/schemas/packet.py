@@ -28,15 +28,15 @@ __all__ = [
     "COOKED",
     "COOKED_V2",
     "ETHERNET",
+    "EtherType",
     "IPV4",
     "IPV6",
     "IPV6_EXTENSION",
     "IPV6_FRAGMENT",
     "IP_PROTOCOL_TCP",
+    "LinkType",
     "TCP",
     "VLAN_TAG",
-    "EtherType",
-    "LinkType",
 ]
 
 
