@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 
 __all__ = ["main", "make_parser"]
@@ -19,6 +20,8 @@ examples:
                                                   what a node computes, op by op
   dllama-proto diff good.pcap bad.pcap            where two sessions part, in numbers
   dllama-proto inspect llama.m --nodes 4          tensors, and what each of 4 nodes would hold
+  dllama-proto tap --listen 0.0.0.0:9991 --to 10.0.0.2:9990 --record session.pcapng
+                                                  show and record what passes
   dllama-proto timeline session.pcap -o trace.json
                                                   a picture for ui.perfetto.dev
 
@@ -39,6 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_diff(commands)
     _add_inspect(commands)
     _add_timeline(commands)
+    _add_from_elsewhere(commands)
     return parser
 
 
@@ -137,11 +141,21 @@ def _add_timeline(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.set_defaults(run=_timeline)
 
 
+def _add_from_elsewhere(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add what needs sockets: this package opens none, so those commands come in by entry points."""
+    for entry in sorted(entry_points(group="dllama_proto.commands"), key=lambda entry: entry.name):
+        entry.load()(commands)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     from dllama_proto.errors import ProtocolError
 
-    arguments = make_parser().parse_args(argv)
+    parser = make_parser()
+    arguments, more = parser.parse_known_args(argv)
+    if more and not getattr(arguments, "takes_more", False):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    arguments.more = more
     try:
         exit_code: int = arguments.run(arguments)
     except BrokenPipeError:
