@@ -42,6 +42,13 @@ def make_parser() -> argparse.ArgumentParser:
     _add_diff(commands)
     _add_inspect(commands)
     _add_timeline(commands)
+    wireshark = commands.add_parser(
+        "wireshark",
+        help="print a Wireshark dissector in Lua",
+        description="Prints a dissector for Wireshark and tshark: "
+        "dllama-proto wireshark > dllama.lua; tshark -X lua_script:dllama.lua -r session.pcap",
+    )
+    wireshark.set_defaults(run=_wireshark)
     _add_from_elsewhere(commands)
     return parser
 
@@ -198,6 +205,13 @@ def _inspect(arguments: argparse.Namespace) -> int:
     from dllama_proto.show.inspect_files import run_inspect
 
     return run_inspect(arguments.files, arguments.nodes, as_json=arguments.json)
+
+
+def _wireshark(arguments: argparse.Namespace) -> int:
+    from dllama_proto.show.wireshark import make_dissector
+
+    print(make_dissector(), end="")
+    return 0
 
 
 def _timeline(arguments: argparse.Namespace) -> int:
