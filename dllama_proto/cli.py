@@ -20,6 +20,7 @@ examples:
                                                   what a node computes, op by op
   dllama-proto diff good.pcap bad.pcap            where two sessions part, in numbers
   dllama-proto inspect llama.m --nodes 4          tensors, and what each of 4 nodes would hold
+  dllama-proto report session.pcap -o report.html a page with everything, to look at or to send
   dllama-proto tap --listen 0.0.0.0:9991 --to 10.0.0.2:9990 --record session.pcapng
                                                   show and record what passes
   dllama-proto timeline session.pcap -o trace.json
@@ -42,6 +43,15 @@ def make_parser() -> argparse.ArgumentParser:
     _add_diff(commands)
     _add_inspect(commands)
     _add_timeline(commands)
+    report = commands.add_parser(
+        "report",
+        help="write a page with everything about a session",
+        description="Writes one page (no network needed): nodes and the bytes between them, a timeline, syncs, "
+        "configuration, search.",
+    )
+    report.add_argument("file", metavar="FILE", help="a capture")
+    report.add_argument("-o", "--output", type=Path, required=True, metavar="REPORT.html")
+    report.set_defaults(run=_report)
     wireshark = commands.add_parser(
         "wireshark",
         help="print a Wireshark dissector in Lua",
@@ -205,6 +215,12 @@ def _inspect(arguments: argparse.Namespace) -> int:
     from dllama_proto.show.inspect_files import run_inspect
 
     return run_inspect(arguments.files, arguments.nodes, as_json=arguments.json)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from dllama_proto.show.report import run_report
+
+    return run_report(arguments.file, arguments.output)
 
 
 def _wireshark(arguments: argparse.Namespace) -> int:

@@ -7,9 +7,10 @@ one that it sends for the next. A sync lasts, for a node, from its own first byt
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 from dllama_proto.dissect.dissection import dissect_pcap
 from dllama_proto.dissect.events import Forward, MessageEvent, SliceEvent, WeightEvent, WireEvent
@@ -17,7 +18,7 @@ from dllama_proto.messages import ControlPacket
 from dllama_proto.show.labels import bytes_text
 from dllama_proto.show.trace_format import TraceWriter, merge_traces, read_trace
 
-__all__ = ["Timeline", "run_merge", "run_timeline"]
+__all__ = ["Timeline", "TraceSink", "run_merge", "run_timeline"]
 
 _COMPUTE, _SYNC, _SETUP = "compute", "sync", "setup"
 
@@ -43,10 +44,33 @@ class _Sync:
         return first, self.received.get(node, max(ended for _, ended, _ in mine))
 
 
+class TraceSink(Protocol):
+    """Who takes a trace; see :class:`~dllama_proto.show.trace_format.TraceWriter`."""
+
+    def span(
+        self,
+        node: int,
+        track: str,
+        name: str,
+        began: int,
+        ended: int,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take something that took time."""
+
+    def arrow(
+        self, number: int, name: str, source: tuple[int, str, int], target: tuple[int, str, int]
+    ) -> None:
+        """Take an arrow between two places: node, track, time."""
+
+    def counter(self, node: int, name: str, time: int, values: Mapping[str, float]) -> None:
+        """Take what counters stand at."""
+
+
 class Timeline:
     """Turns the events of one session into a trace, forward by forward."""
 
-    def __init__(self, writer: TraceWriter, number: int) -> None:
+    def __init__(self, writer: TraceSink, number: int) -> None:
         self._writer = writer
         self._first_node = number * _SESSION_NODES
         self._forward: Forward | None = None
