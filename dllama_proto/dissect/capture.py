@@ -121,6 +121,25 @@ class _Reader:
         self.at += n
         return data
 
+    def more(self, block: bytes, n: int, what: str) -> bytes:
+        """Return ``block`` and what follows it: at least ``n`` bytes in all, or less where the file ends."""
+        parts, have = [block], len(block)
+        while have < n:
+            try:
+                data = self._file.read1(_BUFFER)
+            except (EOFError, OSError, zlib.error) as error:
+                self.stop(f"the gzipped file is damaged or cut: {error}")
+                return b""
+            if not data:
+                if have:
+                    self.at -= have
+                    self.stop(f"the file ends within {what}: {n - have} bytes are missing")
+                return b""
+            parts.append(data)
+            have += len(data)
+            self.at += len(data)
+        return b"".join(parts)
+
     def stop(self, text: str, *, back: int = 0) -> None:
         """Tell why nothing more is read; ``back``: the fault lies that many bytes before."""
         self.is_stopped = True
@@ -179,17 +198,28 @@ def _classic(reader: _Reader, order: str, unit: int) -> Iterator[Packet]:
         return
     # The upper bits of the last field tell of checksums at the end of frames, which IP lengths leave out.
     link_type = struct.unpack_from(order + "I", header, 20)[0] & 0xFFFF
-    record = struct.Struct(order + "IIII").unpack
-    read = reader.read
-    while (head := read(16, "a packet's header", may_end=True)) is not None:
-        seconds, fraction, captured, original = record(head)
+    record = struct.Struct(order + "IIII").unpack_from
+    # Whole blocks are read and cut up here: two reads a packet would take longer than all the rest.
+    block, at, size = b"", 0, 0
+    while True:
+        if size - at < 16:
+            block = reader.more(block[at:], 16, "a packet's header")
+            at, size = 0, len(block)
+            if size < 16:
+                return
+        seconds, fraction, captured, original = record(block, at)
         if captured > _MAX_PACKET:
-            reader.stop(f"a packet of {captured} bytes: the file is damaged from here on", back=8)
+            reader.at -= size - at
+            reader.stop(f"a packet of {captured} bytes: the file is damaged from here on", back=-8)
             return
-        data = read(captured, "a packet")
-        if data is None:
-            return
-        yield seconds * _SECOND + fraction * unit, link_type, data, original
+        end = at + 16 + captured
+        if end > size:
+            block = reader.more(block[at:], 16 + captured, "a packet")
+            at, size, end = 0, len(block), 16 + captured
+            if size < end:
+                return
+        yield seconds * _SECOND + fraction * unit, link_type, block[at + 16 : end], original
+        at = end
 
 
 # pcapng -----------------------------------------------------------------------------------------------

@@ -21,6 +21,11 @@ FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 Segment = tuple[bytes, int, int, int, memoryview, int]
 
 _TCP = struct.Struct(">IIBB").unpack_from
+#: Nearly every packet is Ethernet, IPv4 without options and TCP: all of it at once. Type; version and words,
+#: length, fragment, protocol; addresses and ports; sequence, acknowledgement, offset, flags.
+_COMMON = struct.Struct(">12xHBxH2xHxB2x12sIIBB")
+_common = _COMMON.unpack_from
+_COMMON_IPV4 = 0x45
 #: Of an IPv4 header: version and words, length, flags and fragment offset, protocol.
 _IPV4 = struct.Struct(">BxHxxHxB").unpack_from
 _U16 = struct.Struct(">H").unpack_from
@@ -28,6 +33,9 @@ _U16 = struct.Struct(">H").unpack_from
 # Comparing with members of an enum costs several times what comparing numbers does.
 _ETHERNET = int(LinkType.ETHERNET)
 _IPV4_TYPE, _TCP_PROTOCOL = int(EtherType.IPV4), int(IP_PROTOCOL_TCP)
+
+#: More fragments follow, or this is not the first.
+_FRAGMENT = 0x3FFF
 
 _VLAN_TYPES = (EtherType.VLAN, EtherType.VLAN_AD, EtherType.VLAN_OLD)
 
@@ -46,6 +54,20 @@ def tcp_segment(link_type: int, data: bytes, size: int) -> Segment | None:
 
     None also where so little was captured that the TCP header is not there, and for fragments of IP packets.
     """
+    if link_type == _ETHERNET and len(data) >= _COMMON.size:
+        ether_type, first, length, fragment, protocol, key, sequence, acknowledgement, offset, flags = (
+            _common(data)
+        )
+        start, end = 34 + (offset >> 4) * 4, 14 + length
+        if (
+            ether_type == _IPV4_TYPE
+            and first == _COMMON_IPV4
+            and protocol == _TCP_PROTOCOL
+            and not fragment & _FRAGMENT
+            and 54 <= start <= end
+        ):
+            payload = memoryview(data)[start:end]
+            return key, sequence, acknowledgement, flags, payload, end - start - len(payload)
     try:
         return _segment(link_type, data, size)
     except (struct.error, IndexError):
@@ -54,11 +76,7 @@ def tcp_segment(link_type: int, data: bytes, size: int) -> Segment | None:
 
 def _segment(link_type: int, data: bytes, size: int) -> Segment | None:
     if link_type == _ETHERNET:
-        ether_type = _U16(data, 12)[0]
-        # What nearly every packet is comes first.
-        if ether_type == _IPV4_TYPE:
-            return _ipv4(data, 14, size)
-        return _by_ether_type(ether_type, data, 14, size)
+        return _by_ether_type(_U16(data, 12)[0], data, 14, size)
     if link_type == LinkType.LINUX_SLL:
         return _by_ether_type(_U16(data, 14)[0], data, 16, size)
     if link_type == LinkType.LINUX_SLL2:
@@ -91,7 +109,7 @@ def _by_ether_type(ether_type: int, data: bytes, at: int, size: int) -> Segment 
 
 def _ipv4(data: bytes, at: int, size: int) -> Segment | None:
     first, length, fragment, protocol = _IPV4(data, at)
-    if protocol != _TCP_PROTOCOL or first >> 4 != 4 or fragment & 0x3FFF:
+    if protocol != _TCP_PROTOCOL or first >> 4 != 4 or fragment & _FRAGMENT:
         return None
     tcp = at + (first & 0x0F) * 4
     key = data[at + 12 : at + 20] + data[tcp : tcp + 4]

@@ -62,10 +62,9 @@ def capture_of_weights(n_pieces: int) -> Iterator[bytes]:
         yield wire.message(root, worker, event)
     for event in (AckKind.NET_CONFIG, AckKind.NODE_CONFIG_AHEAD, node, AckKind.NODE_CONFIG):
         yield wire.message(root, worker, event)
-    data = wire.packets(0, bytes(_PIECE))
     for index in range(n_pieces):
         yield wire.message(root, worker, WeightHeader("block_matmul_q", index, 0, _PIECE))
-        yield data if not index else wire.packets(0, bytes(_PIECE))
+        yield wire.packets(0, bytes(_PIECE))
         root.payload_sent(_PIECE)
         worker.payload_received(_PIECE)
     for event in (WeightsEnd(), AckKind.WEIGHTS, ControlPacket(0, 0)):
