@@ -93,7 +93,6 @@ class _Reader:
         if _peek(buffered, 2) == _GZIP_MAGIC:
             buffered = io.BufferedReader(_Gunzip(buffered), _BUFFER)
         self._file = buffered
-        self._read = buffered.read
         self.name = name
         self._problem = problem
         self.at = 0
@@ -106,20 +105,6 @@ class _Reader:
         except (EOFError, OSError, zlib.error) as error:
             self.stop(f"the gzipped file is damaged: {error}")
             return b""
-
-    def read(self, n: int, what: str, *, may_end: bool = False) -> bytes | None:
-        """Return ``n`` bytes, or None where the file ends; ``may_end``: it may do so before the first."""
-        try:
-            data = self._read(n)
-        except (EOFError, OSError, zlib.error) as error:
-            self.stop(f"the gzipped file is damaged or cut: {error}")
-            return None
-        if len(data) < n:
-            if data or not may_end:
-                self.stop(f"the file ends within {what}: {n - len(data)} bytes are missing")
-            return None
-        self.at += n
-        return data
 
     def more(self, block: bytes, n: int, what: str) -> bytes:
         """Return ``block`` and what follows it: at least ``n`` bytes in all, or less where the file ends."""
@@ -140,10 +125,15 @@ class _Reader:
             self.at += len(data)
         return b"".join(parts)
 
-    def stop(self, text: str, *, back: int = 0) -> None:
-        """Tell why nothing more is read; ``back``: the fault lies that many bytes before."""
+    def fail(self, left: int, text: str) -> None:
+        """Tell why nothing more is read; the fault lies ``left`` bytes before the end of what was read."""
+        self.at -= left
+        self.stop(text)
+
+    def stop(self, text: str) -> None:
+        """Tell why nothing more is read, at the byte at hand."""
         self.is_stopped = True
-        self._problem(Problem(self.at - back, text))
+        self._problem(Problem(self.at, text))
 
 
 class _Gunzip(io.RawIOBase):
@@ -193,14 +183,14 @@ def _peek(file: io.BufferedReader, n: int) -> bytes:
 
 
 def _classic(reader: _Reader, order: str, unit: int) -> Iterator[Packet]:
-    header = reader.read(24, "the file header")
-    if header is None:
+    block = reader.more(b"", 24, "the file header")
+    if len(block) < 24:
         return
     # The upper bits of the last field tell of checksums at the end of frames, which IP lengths leave out.
-    link_type = struct.unpack_from(order + "I", header, 20)[0] & 0xFFFF
+    link_type = struct.unpack_from(order + "I", block, 20)[0] & 0xFFFF
     record = struct.Struct(order + "IIII").unpack_from
     # Whole blocks are read and cut up here: two reads a packet would take longer than all the rest.
-    block, at, size = b"", 0, 0
+    at, size = 24, len(block)
     while True:
         if size - at < 16:
             block = reader.more(block[at:], 16, "a packet's header")
@@ -209,8 +199,7 @@ def _classic(reader: _Reader, order: str, unit: int) -> Iterator[Packet]:
                 return
         seconds, fraction, captured, original = record(block, at)
         if captured > _MAX_PACKET:
-            reader.at -= size - at
-            reader.stop(f"a packet of {captured} bytes: the file is damaged from here on", back=-8)
+            reader.fail(size - at - 8, f"a packet of {captured} bytes: the file is damaged from here on")
             return
         end = at + 16 + captured
         if end > size:
@@ -223,6 +212,11 @@ def _classic(reader: _Reader, order: str, unit: int) -> Iterator[Packet]:
 
 
 # pcapng -----------------------------------------------------------------------------------------------
+
+
+_SMALLEST_BLOCK = 12
+_BYTE_ORDERS = {struct.pack(f"{order}I", BYTE_ORDER_MAGIC): order for order in "<>"}
+_ENHANCED = {order: struct.Struct(order + "IIIII").unpack_from for order in "<>"}
 
 
 @dataclass(slots=True)
@@ -239,34 +233,45 @@ class _Interface:
 
 
 def _blocks(reader: _Reader) -> Iterator[Packet]:
-    order = "<"
+    order, head, word = "<", struct.Struct("<II").unpack_from, struct.Struct("<I").unpack_from
     interfaces: list[_Interface] = []
-    while (head := reader.read(8, "a block's header", may_end=True)) is not None:
-        if head[:4] == _SECTION_MAGIC:
-            magic = reader.peek(4)
-            orders = {BYTE_ORDER_MAGIC.to_bytes(4, "little"): "<", BYTE_ORDER_MAGIC.to_bytes(4, "big"): ">"}
-            if magic not in orders:
-                reader.stop(f"a section with byte-order magic {magic.hex(' ') or 'missing'}")
+    block, at, size = b"", 0, 0
+    while True:
+        if size - at < _SMALLEST_BLOCK:
+            block = reader.more(block[at:], _SMALLEST_BLOCK, "a block's header")
+            at, size = 0, len(block)
+            if size < _SMALLEST_BLOCK:
                 return
-            order, interfaces = orders[magic], []
-        number, length = struct.unpack(order + "II", head)
-        if length < 12 or length % 4 or length > _MAX_PACKET + 4096:
-            reader.stop(f"a block of {length} bytes: the file is damaged from here on", back=4)
+        if block[at : at + 4] == _SECTION_MAGIC:
+            magic = block[at + 8 : at + 12]
+            if magic not in _BYTE_ORDERS:
+                reader.fail(size - at - 8, f"a section with byte-order magic {magic.hex(' ')}")
+                return
+            order, interfaces = _BYTE_ORDERS[magic], []
+            head, word = struct.Struct(order + "II").unpack_from, struct.Struct(order + "I").unpack_from
+        number, length = head(block, at)
+        if length < _SMALLEST_BLOCK or length % 4 or length > _MAX_PACKET + 4096:
+            reader.fail(size - at - 4, f"a block of {length} bytes: the file is damaged from here on")
             return
-        rest = reader.read(length - 8, "a block")
-        if rest is None:
+        if at + length > size:
+            block = reader.more(block[at:], length, "a block")
+            at, size = 0, len(block)
+            if size < length:
+                return
+        end = at + length
+        if word(block, end - 4)[0] != length:
+            reader.fail(
+                size - end + 4, "a block whose two lengths differ: the file is damaged from here on"
+            )
             return
-        if struct.unpack_from(order + "I", rest, length - 12)[0] != length:
-            reader.stop("a block whose two lengths differ: the file is damaged from here on", back=4)
-            return
-        body = rest[:-4]
         try:
-            packet = _packet(number, body, order, interfaces)
+            packet = _packet(number, block[at + 8 : end - 4], order, interfaces)
         except (struct.error, ValueError, IndexError) as error:
-            reader.stop(f"a block of type {number} that cannot be read: {error}", back=length)
+            reader.fail(size - at, f"a block of type {number} that cannot be read: {error}")
             return
         if packet is not None:
             yield packet
+        at = end
 
 
 def _packet(number: int, body: bytes, order: str, interfaces: list[_Interface]) -> Packet | None:
@@ -275,7 +280,7 @@ def _packet(number: int, body: bytes, order: str, interfaces: list[_Interface]) 
     Raises ValueError, IndexError and struct.error for what is not as it should be.
     """
     if number == BLOCK_ENHANCED_PACKET:
-        index, high, low, captured, original = struct.unpack_from(order + "IIIII", body)
+        index, high, low, captured, original = _ENHANCED[order](body)
         start = 20
     elif number == BLOCK_OLD_PACKET:
         index, _, high, low, captured, original = struct.unpack_from(order + "HHIIII", body)

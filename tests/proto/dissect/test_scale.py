@@ -34,10 +34,10 @@ _SEGMENT = 1448
 _PROGRAM = """
 import resource, sys, time
 from dllama_proto.dissect import dissect_pcap
-began = time.perf_counter()
+began = time.process_time()
 dissection = dissect_pcap("-")
 n = sum(1 for _ in dissection)
-seconds = time.perf_counter() - began
+seconds = time.process_time() - began
 totals = dissection.totals
 assert totals.unexplained_bytes == totals.missing_bytes == 0
 print(totals.explained_bytes, n, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -111,7 +111,8 @@ class _Wire:
 
 @pytest.mark.slow
 def test_weights_pass_quickly_and_are_not_held() -> None:
-    """192 MB here; the limits are those of a capture of any size. A busy machine has half of its speed."""
+    """192 MB here; the limits are those of a capture of any size. Processor time is counted, which a busy machine
+    doubles at worst."""
     n_pieces = 24
     command = [sys.executable, "-c", _PROGRAM]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -126,4 +127,4 @@ def test_weights_pass_quickly_and_are_not_held() -> None:
     assert int(explained) > n_pieces * _PIECE
     assert int(n_events) < n_pieces + 30
     assert int(peak_kb) < 100 * 1024
-    assert int(explained) / float(seconds) > 60e6
+    assert int(explained) / float(seconds) > 120e6
