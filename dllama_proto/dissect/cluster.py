@@ -23,7 +23,9 @@ from dllama_proto.dissect.events import (
     UnexplainedEvent,
     WireEvent,
 )
-from dllama_proto.dissect.links import LinkDecoder, PeerLinkDecoder, RootLinkDecoder
+from dllama_proto.dissect.links import LinkDecoder
+from dllama_proto.dissect.peer_link import PeerLinkDecoder
+from dllama_proto.dissect.root_link import RootLinkDecoder
 from dllama_proto.dissect.session import Session
 from dllama_proto.dissect.tcp import Conversation, Direction
 from dllama_proto.errors import RemoteProtocolError

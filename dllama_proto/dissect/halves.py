@@ -128,6 +128,11 @@ class Half:
             self.ready -= len(view)
         return time, parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
 
+    def take_chunk(self) -> tuple[int, memoryview]:
+        """Return what was captured at once, and when; ``ready`` must not be 0."""
+        view = self._chunks[0][1]
+        return self.take(self.ready if isinstance(view, int) else len(view))
+
     def drop(self, n: int) -> int:
         """Go over the next ``n`` bytes, at most ``ready``; return when the last of them was captured."""
         time = self.first_time
@@ -137,6 +142,14 @@ class Half:
             time = max(time, self.take(k)[0])
             n -= k
         return time
+
+    def put_back(self, time: int, view: memoryview) -> None:
+        """Take back bytes that were taken last, to be read once more."""
+        n = len(view)
+        self._chunks.appendleft((time, view))
+        self.offset -= n
+        self.pending += n
+        self.ready += n
 
     def pass_gap(self, n: int) -> None:
         """Go over the next ``n`` missing bytes, at most ``gap``."""

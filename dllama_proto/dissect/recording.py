@@ -107,6 +107,6 @@ class RecordedConnection:
 
 def _checksum(header: bytes) -> int:
     """Return the Internet checksum (RFC 1071)."""
-    total = sum(struct.unpack(f">{len(header) // 2}H", header))
+    total: int = sum(struct.unpack(f">{len(header) // 2}H", header))
     total = (total & 0xFFFF) + (total >> 16)
     return ~(total + (total >> 16)) & 0xFFFF

@@ -12,12 +12,14 @@ from ipaddress import ip_address
 
 from dllama_proto._phases import AckKind
 from dllama_proto.dissect.events import Forward, Place, Stream
-from dllama_proto.dissect.links import PeerLinkDecoder, RootLinkDecoder
+from dllama_proto.dissect.peer_link import PeerLinkDecoder
 from dllama_proto.dissect.places import places_of
+from dllama_proto.dissect.root_link import RootLinkDecoder
 from dllama_proto.dissect.tcp import Conversation, Direction
 from dllama_proto.events import Ack, Event
 from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, Size3D, WeightHeader
 from dllama_proto.sync_plan import LinkPlan, plan_syncs
+from dllama_proto.verify import WeightKey
 
 __all__ = ["Node", "Session"]
 
@@ -142,20 +144,20 @@ class Session:
 
     # What links tell and ask -------------------------------------------------------------------------------
 
-    def learn(self, decoder: RootLinkDecoder, message: Event) -> None:
-        """Learn from a message of the link between the root and a worker."""
+    def learn(self, node: int, message: Event) -> None:
+        """Learn from a message of the link between the root and worker ``node``."""
         match message:
             case Ack(kind=AckKind.ROOT_READY):
                 self._joining = False
             case NetConfig():
                 self.net = message
             case NodeConfig():
-                self.configs[decoder.node] = message
+                self.configs[node] = message
                 self._places = self._places or places_of(message)
                 for segment in message.segments:
                     for op in segment.ops:
                         if op.weight_size.n_bytes:
-                            self._weights[decoder.node, op.name, op.index] = op.weight_size
+                            self._weights[node, op.name, op.index] = op.weight_size
             case _:
                 pass
 
@@ -196,6 +198,14 @@ class Session:
     def weight_shape(self, node: int, header: WeightHeader) -> Size3D | None:
         """Return the shape of the weight that a piece belongs to."""
         return self._weights.get((node, header.name, header.op_index))
+
+    def weights_of(self, node: int) -> dict[WeightKey, int]:
+        """Return the weights of a node, and their sizes in bytes."""
+        return {
+            (name, index): size.n_bytes
+            for (owner, name, index), size in self._weights.items()
+            if owner == node
+        }
 
 
 def _listed(greeting: Greeting) -> list[tuple[str, int]]:

@@ -97,6 +97,11 @@ class Direction:
         """Tell whether the stream is known to begin with this number, or nothing speaks against it."""
         return self._next is None or _signed(self._next - self.offset - sequence) == 0
 
+    @property
+    def has_more(self) -> bool:
+        """Whether bytes have come that the sink was not told of yet."""
+        return bool(self._ahead)
+
     def _begin_in_the_middle(self) -> None:
         if self._next is None and self._early:
             first = self._early[0][1]

@@ -193,7 +193,7 @@ def _own_next(phase: Phase, role: Role) -> Phase:
     """
     if phase is Phase.CLOSED:
         return phase
-    found = [phase]
+    found: list[Phase] = [phase]
     for candidate in found:
         turn = ROOT_LINK[candidate]
         if turn.speaker is role and Signal.PAYLOAD_DONE not in turn.next:

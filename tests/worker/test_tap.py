@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
-from io import BytesIO
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -279,12 +278,8 @@ def test_a_tap_adds_little_to_each_message() -> None:
     assert echo.stdout is not None
     port = int(echo.stdout.readline())
     direct = _round_trips(port, 300)
-    tap = TapServer(
-        Route(Endpoint("127.0.0.1", 0), Endpoint("127.0.0.1", port)),
-        BytesIO().write,
-        print,
-        {},  # type: ignore[arg-type]
-    )
+    route = Route(Endpoint("127.0.0.1", 0), Endpoint("127.0.0.1", port))
+    tap = TapServer(route, Kept(), print, {})
     tapped = _round_trips(tap.port, 300)
     echo.wait(10)
     echo.stdout.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 from dataclasses import replace
 from functools import cache
 
@@ -141,6 +142,72 @@ def test_a_hole_in_a_weight_is_told_with_its_range_and_the_session_goes_on() -> 
     assert (piece.missing, piece.data_size) == (_payload(lost), piece.header.n_bytes)
     assert dissection.totals.unexplained_bytes == 0
     assert sum(isinstance(event, ClosedEvent) for event in events) == 2
+
+
+def _offset_of(packet: Packet, first: Tcp) -> int | None:
+    """Return where in the dialler's stream a packet's payload lies."""
+    tcp = segment_of(packet[2])
+    if tcp.source_port != first.source_port or not tcp.payload:
+        return None
+    return (tcp.sequence - first.sequence - 1) % 2**32
+
+
+@pytest.mark.parametrize("case", ["tiny-q40-2n", "tiny-f32-2n", "qwen3_moe-q40-2n"])
+@pytest.mark.parametrize("nth", [0, 7, -2, -1])
+def test_after_a_lost_weight_header_the_next_one_is_found(case: str, nth: int) -> None:
+    packets = golden_packets(case)
+    whole, events = dissect(packets)
+    pieces = [event for event in events if isinstance(event, WeightEvent)]
+    first = segment_of(packets[0][2])
+
+    def has_header(packet: Packet) -> bool:
+        start = _offset_of(packet, first)
+        at = pieces[nth].offset
+        return start is not None and start <= at < start + _payload(packet)
+
+    lost = next(packet for packet in packets if has_header(packet))
+    dissection, events = dissect([packet for packet in packets if packet is not lost])
+    check_accounts(dissection, events)
+    before = _offset_of(lost, first)
+    assert before is not None
+    # What comes after the next header is as it was, to the stop packet.
+    behind = [piece for piece in pieces if piece.offset >= before + _payload(lost)]
+    found = [event.header for event in events if isinstance(event, WeightEvent) and not event.missing]
+    same = found[len(found) - len(behind) :] == [piece.header for piece in behind]
+    assert same
+    assert sum(isinstance(event, ClosedEvent) for event in events) == 2
+    assert sum(isinstance(event, SliceEvent) for event in events) > 50
+    between = (
+        (behind[0].offset if behind else pieces[-1].offset + pieces[-1].size) - before - _payload(lost)
+    )
+    # The first bytes of the header may lie in the packet before.
+    assert 0 <= dissection.totals.unexplained_bytes - max(0, between) < 40
+    assert dissection.totals.missing_bytes == _payload(lost)
+    reasons = {event.reason for event in events if isinstance(event, UnexplainedEvent)}
+    assert reasons <= {"weights whose header was not captured"}
+    assert whole.totals.unexplained_bytes == 0
+
+
+def test_names_in_the_data_of_weights_are_no_headers() -> None:
+    from dllama_proto.dissect.weight_search import WeightSearch
+    from dllama_proto.limits import DEFAULT_LIMITS
+
+    def header(name: str, index: int, offset: int, size: int) -> bytes:
+        text = name.encode() + b"\0"
+        return struct.pack(f"<I{len(text)}sIQQ", len(text), text, index, offset, size)
+
+    search = WeightSearch({("q", 0): 100, ("wo", 3): 50}, DEFAULT_LIMITS)
+    wrong = header("q", 1, 0, 10) + header("q", 0, 90, 11) + header("wo", 3, 0, 0) + header("x", 0, 0, 1)
+    right = header("wo", 3, 10, 40)
+    data = b"\1" * 50 + wrong + b"\2" * 7 + right + b"data"
+    for step in (1, 3, 1000):
+        found: bytes | None = None
+        at = 0
+        while found is None:
+            found = search.look(data[at : at + step])
+            at += step
+        assert found + data[at:] == right + b"data"
+        assert search.end() == (b"", False)
 
 
 def test_a_hole_in_the_slices_is_told_and_the_session_goes_on() -> None:

@@ -32,7 +32,8 @@ _PIECE = 8 * _MEGABYTE
 _SEGMENT = 1448
 
 _PROGRAM = """
-import resource, sys, time
+import re, resource, time
+from pathlib import Path
 from dllama_proto.dissect import dissect_pcap
 began = time.process_time()
 dissection = dissect_pcap("-")
@@ -40,7 +41,12 @@ n = sum(1 for _ in dissection)
 seconds = time.process_time() - began
 totals = dissection.totals
 assert totals.unexplained_bytes == totals.missing_bytes == 0
-print(totals.explained_bytes, n, seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# What getrusage tells includes the parent's memory, before this program began.
+status = Path("/proc/self/status")
+peak = re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1] if status.exists() else (
+    resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+)
+print(totals.explained_bytes, n, seconds, peak)
 """
 
 
@@ -58,16 +64,18 @@ def capture_of_weights(n_pieces: int) -> Iterator[bytes]:
     root, worker = Connection(Role.ROOT), Connection(Role.WORKER)
     wire = _Wire()
     yield wire.opened()
-    for event in (Greeting(1, 0, ()), AckKind.GREETING, AckKind.ROOT_READY, AckKind.NET_CONFIG_AHEAD, net):
-        yield wire.message(root, worker, event)
-    for event in (AckKind.NET_CONFIG, AckKind.NODE_CONFIG_AHEAD, node, AckKind.NODE_CONFIG):
+    before: list[object] = [Greeting(1, 0, ()), AckKind.GREETING, AckKind.ROOT_READY]
+    before += [AckKind.NET_CONFIG_AHEAD, net, AckKind.NET_CONFIG]
+    before += [AckKind.NODE_CONFIG_AHEAD, node, AckKind.NODE_CONFIG]
+    for event in before:
         yield wire.message(root, worker, event)
     for index in range(n_pieces):
         yield wire.message(root, worker, WeightHeader("block_matmul_q", index, 0, _PIECE))
         yield wire.packets(0, bytes(_PIECE))
         root.payload_sent(_PIECE)
         worker.payload_received(_PIECE)
-    for event in (WeightsEnd(), AckKind.WEIGHTS, ControlPacket(0, 0)):
+    after: list[object] = [WeightsEnd(), AckKind.WEIGHTS, ControlPacket(0, 0)]
+    for event in after:
         yield wire.message(root, worker, event)
 
 

@@ -56,7 +56,7 @@ def test_every_node_has_a_track_of_every_sync(case: str, tmp_path: Path) -> None
 
 def test_arrows_lead_from_each_sender_to_each_receiver(tmp_path: Path) -> None:
     trace = trace_of("gqa-q40-4n", tmp_path)
-    ends = defaultdict(dict)
+    ends: dict[int, dict[str, dict[str, Any]]] = defaultdict(dict)
     for event in trace["traceEvents"]:
         if event["ph"] in "sf":
             ends[event["id"]][event["ph"]] = event
