@@ -21,6 +21,11 @@ class ReceiveBuffer:
     def __len__(self) -> int:
         return self._size
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._chunks.clear()
+        self._size = 0
+
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Add bytes. Only ``bytes`` are kept as they are; what can change is copied."""
         if len(data):

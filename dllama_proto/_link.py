@@ -12,7 +12,7 @@ from dllama_proto._payload import SlicePayload, SliceSchedule, WeightPayload
 from dllama_proto._phases import Phase
 from dllama_proto.errors import LocalProtocolError, RemoteProtocolError
 from dllama_proto.events import NEED_DATA, PAUSED, Closed, Event, NoEvent, PayloadChunk, SliceData
-from dllama_proto.sync_plan import LinkPlan
+from dllama_proto.sync_plan import LinkPlan, Transfer
 
 __all__ = ["Link"]
 
@@ -86,6 +86,13 @@ class Link:
     def payload_size(self) -> int:
         """Bytes of the announced payload still to come: a weight piece, or all slices of this forward."""
         return 0 if self._incoming is None else self._incoming.remaining
+
+    @property
+    def next_slice(self) -> tuple[Transfer, int, int] | None:
+        """The slice that the next payload byte belongs to: transfer, row, and byte within it."""
+        if not isinstance(self._incoming, SlicePayload) or not self._incoming.remaining:
+            return None
+        return self._incoming.place()
 
     def take_payload(self, view: memoryview) -> int:
         """Move payload bytes that have already arrived to the start of ``view``; return how many.

@@ -132,6 +132,15 @@ class Connection(Link):
         self._step(event, signal)
         return data
 
+    def restart_message(self) -> None:
+        """Forget what has come of the message at hand, and expect one from its first byte.
+
+        For who reads a recording that lacks bytes, and knows where a message begins again; on a live link
+        nothing can be missing.
+        """
+        self._buffer.clear()
+        self._enter(self._phase)
+
     # How a conversation goes on -------------------------------------------------------------------
 
     def _next_event(self) -> Event | NoEvent:

@@ -6,7 +6,7 @@ __all__ = ["LocalProtocolError", "ProtocolError", "RemoteProtocolError"]
 
 
 class ProtocolError(Exception):
-    """The protocol was broken. Never raised itself: see the two subclasses for who broke it.
+    """The protocol was broken. Never raised itself: see the subclasses for who broke it.
 
     ``path`` names the field (``NodeConfig.segments[3].ops[2].input.index``), ``offset`` is its first byte,
     counted from the start of the message (None where no bytes are involved), ``expected`` and ``got`` say

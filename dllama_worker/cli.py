@@ -71,6 +71,12 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="PLUGIN[:VARIANT],…",
         help="kernels to prefer (see dllama-ops list)",
     )
+    add(
+        "--trace",
+        type=Path,
+        metavar="FILE.json",
+        help="write when each op and sync ran (see dllama-proto timeline)",
+    )
     add("--log-level", choices=LOG_LEVELS, default="info", help="least level to log (default: info)")
     add("--log-format", choices=LOG_FORMATS, default="text", help="how to log (default: text)")
     add(
@@ -94,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         n_threads=arguments.nthreads,
         model=arguments.model,
         kernels=arguments.kernels,
+        trace=arguments.trace,
     )
     set_up_logging(arguments.log_level, arguments.log_format)
     limit_library_threads(options.n_threads)

@@ -16,6 +16,7 @@ from dllama_worker.memory import NodeMemory
 from dllama_worker.prefault import prefault_weights
 from dllama_worker.report import Report
 from dllama_worker.sync import NetworkSynchronizer
+from dllama_worker.tracing import Tracer
 from dllama_worker.transport import Link
 from dllama_worker.weights import WeightLoading
 
@@ -54,12 +55,17 @@ class Node:
         self._row_numbers = np.arange(net.n_batches, dtype=np.float32)
         self.executor: Executor | None = None
 
-    def ready(self, report: Report) -> None:
+    def ready(self, report: Report, tracer: Tracer | None = None) -> None:
         """All weights are in: let kernels finish them and plugins take segments whole.
 
-        Raises WeightMismatch where bytes are missing.
+        With a tracer, which wants to see every op, none are taken whole. Raises WeightMismatch where bytes are
+        missing.
         """
         self.weights.finish(self.bound.segments)
+        if tracer is not None:
+            watched = tracer.watch(self.net, self.config, self.bound.segments, self._synchronizer)
+            self.executor = Executor(*watched)
+            return
         segments: list[CompiledSegment | None] = []
         for ops in self.bound.segments:
             if not ops:

@@ -19,7 +19,8 @@ class WorkerOptions:
 
     ``model`` is a local .m file to take weights from (or check the root's against). ``kernels`` is a
     preference list ``PLUGIN[:VARIANT],…``, empty for the best there is. ``handshake_timeout`` is how many
-    seconds a client has for its greeting, ``mesh_timeout`` how many the cluster has to connect.
+    seconds a client has for its greeting, ``mesh_timeout`` how many the cluster has to connect. ``trace`` is
+    the file to write a timeline to.
     """
 
     host: str = DEFAULT_HOST
@@ -29,3 +30,4 @@ class WorkerOptions:
     kernels: str = ""
     handshake_timeout: float = 10.0
     mesh_timeout: float = 60.0
+    trace: Path | None = None

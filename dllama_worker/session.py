@@ -19,6 +19,7 @@ from dllama_worker.options import WorkerOptions
 from dllama_worker.packing import PART_BYTES, Packing
 from dllama_worker.report import Report, format_bytes
 from dllama_worker.shape import describe_model
+from dllama_worker.tracing import Tracer
 
 __all__ = ["Session"]
 
@@ -37,6 +38,7 @@ class Session:
         table: KernelTable,
         report: Report,
         model: ModelFile | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         if network.root is None:
             raise InternalError("a session needs a root: connect the network first")
@@ -47,6 +49,7 @@ class Session:
         self._table = table
         self._report = report
         self._model = model
+        self._tracer = tracer
         self._node: Node | None = None
 
     def configure(self) -> None:
@@ -101,7 +104,7 @@ class Session:
                     advance(len(data))
         if node.weights.is_untouched and local is None:
             raise WeightMismatch("the root sent no weights: start this worker with --model PATH")
-        node.ready(self._report)
+        node.ready(self._report, self._tracer)
         self._channel.send(Ack(AckKind.WEIGHTS))
         self._report.info(
             "weights_loaded",

@@ -16,6 +16,7 @@ from dllama_worker.network import NetworkClient, Stopped
 from dllama_worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
 from dllama_worker.report import Report
 from dllama_worker.session import Session
+from dllama_worker.tracing import Tracer
 
 __all__ = ["Worker", "run_worker"]
 
@@ -51,6 +52,7 @@ class Worker:
         )
         self._report = report or Report()
         self._model = None if self.options.model is None else open_model(self.options.model)
+        self._tracer = None if self.options.trace is None else Tracer(self.options.trace)
         self._table = choose_kernels(self.options.kernels, self._report)
         self._network = NetworkClient(
             self.options.host,
@@ -71,7 +73,7 @@ class Worker:
         self.disconnect()
         greeting = self._network.connect()
         self._session = Session(
-            self._network, greeting, self.options, self._table, self._report, self._model
+            self._network, greeting, self.options, self._table, self._report, self._model, self._tracer
         )
         self._session.configure()
 
@@ -97,6 +99,8 @@ class Worker:
         """End everything."""
         self.disconnect()
         self._network.close()
+        if self._tracer is not None:
+            self._tracer.close()
 
     def serve_forever(self) -> None:
         """Serve one root after another until :meth:`stop`. Raises MachineError if it cannot listen."""

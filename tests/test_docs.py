@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -26,9 +27,11 @@ from dllama_ops import (
 from dllama_ops.kernel import BoundOp
 from dllama_ops.params import NoParams
 from dllama_ops.testing import check_kernel, random_case
+from dllama_proto.cli import main as proto_main
 from dllama_proto.connection import NEED_DATA
 from dllama_proto.enums import FloatType, OpCode, OpQuantType
 from dllama_proto.errors import RemoteProtocolError
+from tests.helpers.captures import GOLDEN, capture_path
 from tests.ops.plugins import install
 
 ROOT = Path(__file__).parents[1]
@@ -187,6 +190,36 @@ def test_the_compiler_of_the_kernel_page_takes_a_segment() -> None:
     once = 1 / (1 + np.exp(-1))
     np.testing.assert_allclose(values[0], once / (1 + np.exp(-once)), rtol=1e-4)
     assert (values[1] == 1).all()
+
+
+@pytest.fixture
+def files_of_the_dissect_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "session.pcap").write_bytes(capture_path("tiny-q40-2n").read_bytes())
+    for name, model in (("tiny.m", "tiny-q40.m"), ("tiny.t", "tiny.t")):
+        (tmp_path / name).write_bytes((GOLDEN / "models" / model).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [line for block in code_blocks(ROOT / "docs/dissect.md", "sh") for line in block.splitlines()],
+)
+def test_the_commands_of_the_dissect_page_run(
+    command: str, files_of_the_dissect_page: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program, *arguments = shlex.split(command)
+    assert program == "dllama-proto"
+    assert proto_main(arguments) == 0
+    captured = capsys.readouterr()
+    assert captured.out or "-o" in arguments
+    assert captured.err == ""
+
+
+def test_the_program_of_the_dissect_page_counts_bytes(files_of_the_dissect_page: Path) -> None:
+    program = module_of(block_with(ROOT / "docs/dissect.md", "bytes_by_layer"), "layers")
+    assert set(program.bytes_by_layer) == {0, 1}
+    assert len(set(program.bytes_by_layer.values())) == 1
 
 
 def test_the_program_of_the_protocol_page_tells_a_root_from_a_stranger() -> None:

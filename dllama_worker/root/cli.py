@@ -156,6 +156,12 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", dest="as_json", help="print one JSON object instead of text")
+    add(
+        "--trace",
+        type=Path,
+        metavar="FILE.json",
+        help="write when each op and sync ran (see dllama-proto timeline)",
+    )
     add("--log-level", choices=LOG_LEVELS, default="info", help="least level to log (default: info)")
     add("--log-format", choices=LOG_FORMATS, default="text", help="how to log (default: text)")
 
@@ -197,6 +203,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         chat_template=getattr(arguments, "chat_template", None),
         cpp_prompt_end=getattr(arguments, "cpp_prompt_end", False),
         as_json=arguments.as_json,
+        trace=arguments.trace,
     )
     set_up_logging(arguments.log_level, arguments.log_format)
     limit_library_threads(options.n_threads)

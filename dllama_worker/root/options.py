@@ -23,7 +23,8 @@ class RootOptions:
     ``model`` and ``tokenizer`` None mean the demo model. ``steps`` counts prompt and generated tokens
     together, 0 as many as the context holds. ``buffer_float_type`` None follows the model's weights.
     ``memory`` is how many bytes each node has, the root first, or one number for all; None asks nobody.
-    ``stream_weights`` False sends none: the workers have their own copy of the model.
+    ``stream_weights`` False sends none: the workers have their own copy of the model. ``trace`` is the file to
+    write a timeline to.
     """
 
     command: str
@@ -46,3 +47,4 @@ class RootOptions:
     chat_template: str | None = None
     cpp_prompt_end: bool = False
     as_json: bool = False
+    trace: Path | None = None

@@ -25,6 +25,7 @@ from dllama_worker.root.partition import Partition
 from dllama_worker.root.streaming import count_weight_bytes, load_weights
 from dllama_worker.root.tokenizer import Tokenizer, load_tokenizer
 from dllama_worker.root.weights import WeightPiece, node_weight_pieces
+from dllama_worker.tracing import Tracer
 
 __all__ = ["RootSession", "open_session"]
 
@@ -58,6 +59,10 @@ def open_session(options: RootOptions, report: Report) -> Iterator[RootSession]:
     layout = build_layout(model.header, partition, sync_type)
     check_memory(memory_need(layout.net, layout.nodes[0]), available_memory())
     with ExitStack() as stack:
+        tracer = None
+        if options.trace is not None:
+            tracer = Tracer(options.trace)
+            stack.callback(tracer.close)
         local = stack.enter_context(
             LocalWorkers(
                 options.local_workers,
@@ -71,7 +76,7 @@ def open_session(options: RootOptions, report: Report) -> Iterator[RootSession]:
         cluster.connect()
         cluster.configure(layout.net, layout.nodes)
         root = Node(layout.net, layout.nodes[0], cluster.links, table, options.n_threads)
-        _load(options, model, partition, root, cluster, report)
+        _load(options, model, partition, root, cluster, report, tracer)
         header = model.header
         inference = Inference(root, cluster, vocab_size=header.vocab_size, seq_len=header.seq_len)
         yield RootSession(inference, tokenizer, model, cluster, local, time.perf_counter() - started)
@@ -106,6 +111,7 @@ def _load(
     root: Node,
     cluster: Cluster,
     report: Report,
+    tracer: Tracer | None,
 ) -> None:
     stream = options.stream_weights
 
@@ -116,7 +122,7 @@ def _load(
     started = time.perf_counter()
     with report.progress("weights", "weights", total) as advance:
         load_weights(model, pieces, root, cluster, advance=advance)
-    root.ready(report)
+    root.ready(report, tracer)
     seconds = time.perf_counter() - started
     report.info(
         "weights_loaded",

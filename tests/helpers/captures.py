@@ -2,7 +2,7 @@
 
 ``load(case)`` gives a :class:`Session`; ``session.data(0, 1)`` is everything the root said to node 1, and
 ``session.data(2, 1)`` everything node 2 said to node 1. The recordings (``tests/data/golden/captures``) are
-classic pcap files of Ethernet frames; each stream is checked against the length and SHA-256 that
+put together by :mod:`dllama_proto.dissect`; each stream is checked against the length and SHA-256 that
 ``streams.json`` gives, so a test that uses one knows it has every byte.
 """
 
@@ -11,12 +11,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
+
+from dllama_proto.dissect.capture import Problem, read_packets
+from dllama_proto.dissect.frames import tcp_segment
+from dllama_proto.dissect.tcp import Conversation, Direction, TcpStreams
 
 __all__ = [
     "CASES",
@@ -25,6 +27,7 @@ __all__ = [
     "Session",
     "Stream",
     "TcpFlow",
+    "capture_path",
     "load",
     "read_flows",
 ]
@@ -39,13 +42,6 @@ CASES: tuple[str, ...] = tuple(sorted(path.stem for path in _CAPTURES.glob("*.js
 
 #: A recording that was stopped before its session ended; it has no JSON, read it with ``read_flows``.
 CUT_CASE = "cut-tiny-q40-2n"
-
-#: Little-endian classic pcap with microseconds.
-_PCAP_MAGIC = 0xA1B2C3D4
-_LINK_ETHERNET = 1
-_ETHERTYPE_IPV4 = 0x0800
-_IP_PROTOCOL_TCP = 6
-_FIN, _SYN = 0x01, 0x02
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,79 +143,54 @@ def read_flows(case: str) -> list[TcpFlow]:
 
     Raises ValueError where bytes are missing, or were sent twice with different content.
     """
-    flows: dict[tuple[bytes, bytes, int, int], _Assembly] = {}
-    for frame in _frames(gzip.decompress((_CAPTURES / f"{case}.pcap.gz").read_bytes())):
-        segment = _tcp_segment(frame)
-        if segment is None:
-            continue
-        key, sequence, flags, payload = segment
-        flows.setdefault(key, _Assembly()).add(sequence, flags, payload)
-    return [
-        TcpFlow(key[2], key[3], dialled=flow.dialled, ended=flow.ended, data=bytes(flow.data))
-        for key, flow in flows.items()
-    ]
+    collectors: list[_Collector] = []
+
+    def opened(conversation: Conversation) -> None:
+        for direction in (conversation.dialler, conversation.listener):
+            collectors.append(_Collector(direction))
+            direction.sink = collectors[-1]
+
+    def conflict(time: int, direction: Direction, offset: int, size: int) -> None:
+        raise ValueError(f"byte {offset} of a stream was sent twice with different content")
+
+    streams = TcpStreams(opened, conflict)
+    problems: list[Problem] = []
+    with gzip.open(capture_path(case)) as file:
+        for time, link_type, data, size in read_packets(cast("BinaryIO", file), case, problems.append):
+            segment = tcp_segment(link_type, data, size)
+            if segment is not None:
+                streams.add(time, segment)
+    return [collector.flow() for collector in collectors]
 
 
-class _Assembly:
-    """Puts the segments of one direction together; retransmissions must repeat what was there."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.dialled = False
-        self.ended = False
-        self._first: int | None = None
-        self._ahead: dict[int, bytes] = {}
-
-    def add(self, sequence: int, flags: int, payload: bytes) -> None:
-        if flags & _SYN:
-            # The SYN itself takes a number; only the dialler's comes without an acknowledgement (0x10).
-            self._first = (sequence + 1) % 2**32
-            self.dialled = not flags & 0x10
-            return
-        if self._first is None:
-            raise ValueError("a connection's beginning was not recorded")
-        if payload:
-            self._ahead[(sequence - self._first) % 2**32] = payload
-            self._drain()
-        if flags & _FIN:
-            self.ended = True
-            if self._ahead:
-                raise ValueError("bytes are missing before the end of a stream")
-
-    def _drain(self) -> None:
-        for start in sorted(self._ahead):
-            if start > len(self.data):
-                return
-            payload = self._ahead.pop(start)
-            known = min(len(self.data) - start, len(payload))
-            if self.data[start : start + known] != payload[:known]:
-                raise ValueError(f"byte {start} of a stream was sent twice with different content")
-            self.data += payload[known:]
+def capture_path(case: str) -> Path:
+    """Return the file of a recording."""
+    return _CAPTURES / f"{case}.pcap.gz"
 
 
-def _frames(pcap: bytes) -> Iterator[bytes]:
-    magic, _, _, _, _, _, link_type = struct.unpack_from("<IHHiIII", pcap)
-    if magic != _PCAP_MAGIC or link_type != _LINK_ETHERNET:
-        raise ValueError(f"not a little-endian Ethernet pcap: magic {magic:#x}, link type {link_type}")
-    at = 24
-    while at + 16 <= len(pcap):
-        captured, original = struct.unpack_from("<II", pcap, at + 8)
-        if captured != original:
-            raise ValueError("a packet was not recorded whole")
-        at += 16 + captured
-        if at > len(pcap):
-            return  # the recorder was stopped in the middle of a packet
-        yield pcap[at - captured : at]
+class _Collector:
+    """Puts one direction together."""
 
+    def __init__(self, direction: Direction) -> None:
+        self._direction = direction
+        self._data = bytearray()
+        self._ended = False
 
-def _tcp_segment(frame: bytes) -> tuple[tuple[bytes, bytes, int, int], int, int, bytes] | None:
-    """Return (src address, dst address, src port, dst port), sequence number, flags, payload; or None."""
-    if struct.unpack_from(">H", frame, 12)[0] != _ETHERTYPE_IPV4:
-        return None
-    ip = frame[14:]
-    ip = ip[: struct.unpack_from(">H", ip, 2)[0]]
-    if ip[9] != _IP_PROTOCOL_TCP:
-        return None
-    tcp = ip[(ip[0] & 0x0F) * 4 :]
-    src_port, dst_port, sequence = struct.unpack_from(">HHI", tcp)
-    return (ip[12:16], ip[16:20], src_port, dst_port), sequence, tcp[13], tcp[(tcp[12] >> 4) * 4 :]
+    def data(self, time: int, view: memoryview) -> None:
+        self._data += view
+
+    def missing(self, time: int, n: int) -> None:
+        raise ValueError(f"{n} bytes from byte {len(self._data)} on are missing")
+
+    def end(self, time: int, *, reset: bool) -> None:
+        self._ended = True
+
+    def flow(self) -> TcpFlow:
+        direction = self._direction
+        return TcpFlow(
+            direction.source_port,
+            direction.destination_port,
+            dialled=direction is direction.conversation.dialler,
+            ended=self._ended,
+            data=bytes(self._data),
+        )

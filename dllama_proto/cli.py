@@ -1,0 +1,244 @@
+"""The command ``dllama-proto``: arguments become calls; each subcommand imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+
+__all__ = ["main", "make_parser"]
+
+_EPILOG = """\
+examples:
+  dllama-proto dissect session.pcap               every message and slice, a line each
+  tcpdump -w - port 9990 | dllama-proto dissect - the same while it happens
+  dllama-proto dissect --summary session.pcap     bytes, times of syncs, who waited for whom
+  dllama-proto dissect -v --kind node_config session.pcap
+                                                  what a node computes, op by op
+  dllama-proto diff good.pcap bad.pcap            where two sessions part, in numbers
+  dllama-proto inspect llama.m --nodes 4          tensors, and what each of 4 nodes would hold
+  dllama-proto report session.pcap -o report.html a page with everything, to look at or to send
+  dllama-proto tap --listen 0.0.0.0:9991 --to 10.0.0.2:9990 --record session.pcapng
+                                                  show and record what passes
+  dllama-proto timeline session.pcap -o trace.json
+                                                  a picture for ui.perfetto.dev
+
+exit codes: 0 done, 1 the file is bad or something in it is amiss, 2 wrong arguments
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser."""
+    parser = argparse.ArgumentParser(
+        prog="dllama-proto",
+        description="What the nodes of a Distributed-Llama cluster say to each other, and its files.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_dissect(commands)
+    _add_diff(commands)
+    _add_inspect(commands)
+    _add_timeline(commands)
+    report = commands.add_parser(
+        "report",
+        help="write a page with everything about a session",
+        description="Writes one page (no network needed): nodes and the bytes between them, a timeline, syncs, "
+        "configuration, search.",
+    )
+    report.add_argument("file", metavar="FILE", help="a capture")
+    report.add_argument("-o", "--output", type=Path, required=True, metavar="REPORT.html")
+    report.set_defaults(run=_report)
+    wireshark = commands.add_parser(
+        "wireshark",
+        help="print a Wireshark dissector in Lua",
+        description="Prints a dissector for Wireshark and tshark: "
+        "dllama-proto wireshark > dllama.lua; tshark -X lua_script:dllama.lua -r session.pcap",
+    )
+    wireshark.set_defaults(run=_wireshark)
+    _add_from_elsewhere(commands)
+    return parser
+
+
+def _add_dissect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "dissect",
+        help="show what a capture holds",
+        description="Shows every message, weight and slice of a capture (pcap or pcapng, also gzipped), "
+        "and accounts for every byte.",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="captures; - is standard input")
+    parser.add_argument("-v", "--fields", action="store_true", help="show the fields of messages as a tree")
+    parser.add_argument("-x", "--hex", action="store_true", help="show the bytes beside their fields")
+    parser.add_argument("--json", action="store_true", help="print one JSON object an event")
+    parser.add_argument("--summary", action="store_true", help="print tables instead of events")
+    parser.add_argument("--values", action="store_true", help="decode slices to numbers")
+    parser.add_argument("--tokenizer", type=Path, metavar="FILE.t", help="name the tokens of logits")
+    _add_filters(parser)
+    parser.set_defaults(run=_dissect)
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    from dllama_proto.dissect.events import Kind
+    from dllama_proto.show.filters import parse_ranges
+
+    def numbers(text: str) -> object:
+        try:
+            return parse_ranges(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    def kinds(text: str) -> tuple[Kind, ...]:
+        try:
+            return tuple(Kind(name.strip()) for name in text.split(","))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected some of {', '.join(Kind)}") from None
+
+    group = parser.add_argument_group("filters", "numbers may be ranges and lists: 0-3,7")
+    group.add_argument("--node", type=numbers, default=(), metavar="N", help="what these nodes say or hear")
+    group.add_argument("--kind", type=kinds, default=(), metavar="KIND,…", help=", ".join(Kind))
+    group.add_argument(
+        "--layer", type=numbers, default=(), metavar="N", help="slices and weights of layers"
+    )
+    group.add_argument("--position", type=numbers, default=(), metavar="N", help="rows of these positions")
+
+
+def _add_diff(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "diff",
+        help="show where two captures part",
+        description="Compares two sessions of the same model: the first message that differs, then how far "
+        "the slices are apart, layer by layer and node by node.",
+    )
+    parser.add_argument("one", metavar="A", help="a capture")
+    parser.add_argument("other", metavar="B", help="another")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="differences up to this part of a row's largest magnitude are none (default: %(default)s)",
+    )
+    parser.set_defaults(run=_diff)
+
+
+def _add_inspect(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "inspect",
+        help="show what a .m or .t file holds",
+        description="Shows the header and tensors of a model file, what each of N nodes would hold, "
+        "or the facts of a tokenizer file.",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a .m or .t file")
+    parser.add_argument("--nodes", type=int, metavar="N", help="show what each of N nodes would hold")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=_inspect)
+
+
+def _add_timeline(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "timeline",
+        help="write a trace that ui.perfetto.dev opens",
+        description="Writes a capture as a trace for ui.perfetto.dev or chrome://tracing: a track for each node, "
+        "a slice for each segment and sync, arrows from sender to receiver, counters of bytes.",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a capture; with --merge, traces")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="TRACE.json", help="where to write"
+    )
+    parser.add_argument(
+        "--merge",
+        action="store_true",
+        help="put traces together: of captures, and those that --trace of dllama-worker and dllama-root writes",
+    )
+    parser.set_defaults(run=_timeline)
+
+
+def _add_from_elsewhere(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add what needs sockets: this package opens none, so those commands come in by entry points."""
+    for entry in sorted(entry_points(group="dllama_proto.commands"), key=lambda entry: entry.name):
+        entry.load()(commands)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    from dllama_proto.errors import ProtocolError
+
+    parser = make_parser()
+    arguments, more = parser.parse_known_args(argv)
+    if more and not getattr(arguments, "takes_more", False):
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
+    arguments.more = more
+    try:
+        exit_code: int = arguments.run(arguments)
+    except BrokenPipeError:
+        # Whoever read us has seen enough (head, less).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ProtocolError, OSError, ValueError) as error:
+        print(f"dllama-proto: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return exit_code
+
+
+def _dissect(arguments: argparse.Namespace) -> int:
+    from dllama_proto.show.commands import DissectOptions, run_dissect
+    from dllama_proto.show.filters import Filter
+
+    return run_dissect(
+        arguments.files,
+        DissectOptions(
+            wanted=Filter(arguments.node, arguments.kind, arguments.layer, arguments.position),
+            fields=arguments.fields,
+            raw=arguments.hex,
+            as_json=arguments.json,
+            summary=arguments.summary,
+            values=arguments.values or arguments.tokenizer is not None,
+            tokenizer=arguments.tokenizer,
+        ),
+    )
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from dllama_proto.show.diff import run_diff
+
+    return run_diff(arguments.one, arguments.other, arguments.tolerance, as_json=arguments.json)
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from dllama_proto.show.inspect_files import run_inspect
+
+    return run_inspect(arguments.files, arguments.nodes, as_json=arguments.json)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from dllama_proto.show.report import run_report
+
+    return run_report(arguments.file, arguments.output)
+
+
+def _wireshark(arguments: argparse.Namespace) -> int:
+    from dllama_proto.show.wireshark import make_dissector
+
+    print(make_dissector(), end="")
+    return 0
+
+
+def _timeline(arguments: argparse.Namespace) -> int:
+    from dllama_proto.show.timeline import run_merge, run_timeline
+
+    if arguments.merge:
+        return run_merge(arguments.files, arguments.output)
+    if len(arguments.files) > 1:
+        print(
+            "dllama-proto timeline: error: one capture at a time; --merge puts traces together",
+            file=sys.stderr,
+        )
+        return 2
+    return run_timeline(arguments.files[0], arguments.output)

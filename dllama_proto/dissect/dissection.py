@@ -1,0 +1,144 @@
+"""From a capture to events: packets, segments, streams, links, in one pass and bounded memory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from dllama_proto.dissect.capture import Problem, read_packets
+from dllama_proto.dissect.cluster import Cluster
+from dllama_proto.dissect.events import NoticeEvent, Stream, WireEvent
+from dllama_proto.dissect.frames import tcp_segment
+from dllama_proto.dissect.session import Session
+from dllama_proto.dissect.tcp import Conversation, Direction, TcpStreams
+
+__all__ = ["Dissection", "Totals", "dissect_pcap"]
+
+_NOTHING = memoryview(b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What became of everything in a capture; bytes are those of TCP payloads of sessions."""
+
+    packets: int
+    #: Packets that are not TCP, or not whole enough to tell.
+    other_packets: int
+    connections: int
+    #: Connections of other programs.
+    foreign_connections: int
+    sessions: int
+    explained_bytes: int
+    missing_bytes: int
+    unexplained_bytes: int
+    retransmitted_bytes: int
+
+
+class Dissection:
+    """A capture being dissected: iterate over it, once; then :attr:`totals` and :attr:`streams` tell of all."""
+
+    def __init__(self, source: str | Path | BinaryIO) -> None:
+        self._source = source
+        self.name = "standard input" if source == "-" else str(getattr(source, "name", source))
+        self._events: list[WireEvent] = []
+        self._cluster = Cluster(self._events.append)
+        self._conversations: list[Conversation] = []
+        self._n_packets = self._n_other = 0
+        self._time = 0
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The sessions found so far."""
+        return self._cluster.sessions
+
+    @property
+    def streams(self) -> list[Stream]:
+        """Both directions of every connection that belongs to a session, or may."""
+        return self._cluster.streams
+
+    @property
+    def totals(self) -> Totals:
+        """What became of everything so far."""
+        streams = self.streams
+        ours = {stream.connection for stream in streams}
+        foreign = [c for c in self._conversations if c.number not in ours]
+        return Totals(
+            packets=self._n_packets,
+            other_packets=self._n_other,
+            connections=len(self._conversations),
+            foreign_connections=len(foreign),
+            sessions=len(self.sessions),
+            explained_bytes=sum(stream.explained for stream in streams),
+            missing_bytes=sum(stream.missing for stream in streams),
+            unexplained_bytes=sum(stream.unexplained for stream in streams),
+            retransmitted_bytes=sum(
+                direction.retransmitted_bytes
+                for c in self._conversations
+                if c.number in ours
+                for direction in (c.dialler, c.listener)
+            ),
+        )
+
+    def __iter__(self) -> Iterator[WireEvent]:
+        """Yield event after event. Raises CaptureError where the file is no capture, and OSError."""
+        with ExitStack() as stack:
+            if self._source == "-":
+                file: BinaryIO = sys.stdin.buffer
+            elif isinstance(self._source, str | Path):
+                file = stack.enter_context(open(self._source, "rb"))
+            else:
+                file = self._source
+            yield from self._packets(file)
+
+    def _packets(self, file: BinaryIO) -> Iterator[WireEvent]:
+        events, settle = self._events, self._cluster.settle
+        streams = TcpStreams(self._opened, self._conflict)
+        add = streams.add
+        for time, link_type, data, size in read_packets(file, self.name, self._problem):
+            self._n_packets += 1
+            segment = tcp_segment(link_type, data, size)
+            if segment is None:
+                self._n_other += 1
+                continue
+            self._time = time
+            add(time, segment)
+            if events:
+                settle()
+                yield from events
+                events.clear()
+        streams.finish(self._time)
+        self._cluster.finish()
+        yield from events
+        events.clear()
+
+    def _opened(self, conversation: Conversation) -> None:
+        self._conversations.append(conversation)
+        self._cluster.open(conversation)
+
+    def _problem(self, problem: Problem) -> None:
+        self._notice(None, f"{self.name}, byte {problem.offset}: {problem.text}")
+
+    def _conflict(self, time: int, direction: Direction, offset: int, size: int) -> None:
+        number = direction.conversation.number
+        for stream in self.streams:
+            if stream.connection == number and stream.source.port == direction.source_port:
+                self._notice(
+                    stream, f"{size} bytes from byte {offset} on were sent twice, with different content"
+                )
+
+    def _notice(self, stream: Stream | None, text: str) -> None:
+        self._events.append(NoticeEvent(self._time, self._time, stream, 0, 0, _NOTHING, text))
+
+
+def dissect_pcap(source: str | Path | BinaryIO) -> Dissection:
+    """Return the dissection of a capture: a path, ``"-"`` for standard input, or an open binary file.
+
+    Iterating over it reads the capture (pcap or pcapng, also gzipped) and yields
+    :class:`~dllama_proto.dissect.events.WireEvent` after event. Iterating raises CaptureError where the file
+    is no capture, and OSError where it cannot be read; what is wrong further on is reported by events.
+    """
+    return Dissection(source)

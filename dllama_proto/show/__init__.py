@@ -1,0 +1,3 @@
+"""What a person or a program sees of a session: text, JSON, summaries, pictures."""
+
+__all__: list[str] = []

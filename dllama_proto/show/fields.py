@@ -1,0 +1,155 @@
+"""The fields of messages for people: configurations as trees, and every field with its bytes.
+
+``-v`` shows a message as a tree in which ops say what they compute and pointers have names; ``-x`` shows each
+field beside the bytes it was read from, as the schemas place them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.tree import Tree
+
+from dllama_proto.dissect.events import MessageEvent, WeightEvent, WireEvent
+from dllama_proto.events import Ack, WeightsEnd
+from dllama_proto.messages import (
+    EmptyConfig,
+    MatmulConfig,
+    MoeGateConfig,
+    MulConfig,
+    MultiHeadAttConfig,
+    NetConfig,
+    NodeConfig,
+    OpConfig,
+    OpParams,
+    RmsNormConfig,
+    RopeConfig,
+    ScaleConfig,
+    ShiftConfig,
+)
+from dllama_proto.schemas import MESSAGES
+from dllama_proto.schemas._layout import field_spans
+from dllama_proto.show.json_form import plain
+from dllama_proto.show.labels import bytes_text, pointer_text, quant_key_text, shape_text
+
+__all__ = ["config_tree", "hex_lines", "message_tree"]
+
+_BYTES_A_LINE = 16
+
+#: Fields of op configs that are numbers of buffers, or of pipes.
+_BUFFER_FIELDS = {
+    RmsNormConfig: ("inv_rms_buffer",),
+    MatmulConfig: ("active_expert_indexes_buffer",),
+    RopeConfig: ("rope_cache_buffer",),
+    MultiHeadAttConfig: ("query_buffer", "key_cache_buffer", "value_cache_buffer", "att_buffer"),
+    MulConfig: ("multiplier_buffer",),
+    ScaleConfig: ("scale_buffer",),
+    MoeGateConfig: ("indexes_buffer",),
+}
+_PIPE_FIELDS = {
+    RopeConfig: ("position_pipe",),
+    MultiHeadAttConfig: ("position_pipe",),
+    ShiftConfig: ("index_pipe",),
+}
+
+
+def message_tree(event: MessageEvent | WeightEvent, net: NetConfig | None) -> Tree | None:
+    """Return the fields of a message as a tree; None where one line has said it all.
+
+    ``net`` is the net config of the session, which has the names of pipes.
+    """
+    message = event.header if isinstance(event, WeightEvent) else event.message
+    match message:
+        case NodeConfig():
+            return config_tree(message, net)
+        case NetConfig():
+            tree = Tree(f"n_batches {message.n_batches}, n_nodes {message.n_nodes}", hide_root=False)
+            pipes = tree.add("pipes")
+            for index, pipe in enumerate(message.pipes):
+                pipes.add(f"{index} {pipe.name}: {shape_text(pipe.size)}, {bytes_text(pipe.size.n_bytes)}")
+            pre = tree.add("pre_syncs")
+            for pre_sync in message.pre_syncs:
+                pre.add(f"pipe {message.pipes[pre_sync.pipe_index].name}")
+            return tree
+        case Ack() | WeightsEnd():
+            return None
+        case _:
+            tree = Tree("fields")
+            for name, value in plain(message).items():
+                tree.add(f"{name}: {value}")
+            return tree
+
+
+def config_tree(node: NodeConfig, net: NetConfig | None) -> Tree:
+    """Return a node config as a tree: buffers, then segment by segment ops and syncs."""
+    tree = Tree(f"node {node.node_index}")
+    buffers = tree.add(f"{len(node.buffers)} buffers")
+    for index, buffer in enumerate(node.buffers):
+        buffers.add(f"{index} {buffer.name}: {shape_text(buffer.size)}, {bytes_text(buffer.size.n_bytes)}")
+    for index, segment in enumerate(node.segments):
+        branch = tree.add(f"segment {index}")
+        for op in segment.ops:
+            _add_op(branch, op, net, node)
+        for sync in segment.syncs:
+            pipe = net.pipes[sync.pipe_index].name if net is not None else str(sync.pipe_index)
+            branch.add(f"sync pipe {pipe}: {sync.sync_type.name.lower().replace('_', ' ')}")
+    return tree
+
+
+def _add_op(branch: Tree, op: OpConfig, net: NetConfig | None, node: NodeConfig) -> None:
+    twig = branch.add(f"{op.code.name} {quant_key_text(op, net, node)} {op.name} {op.index}")
+    twig.add(f"input: {pointer_text(op.input, net, node)}")
+    twig.add(f"output: {pointer_text(op.output, net, node)}")
+    if op.weight_size.n_bytes:
+        twig.add(f"weight: {shape_text(op.weight_size)}, {bytes_text(op.weight_size.n_bytes)}")
+    if not isinstance(op.config, EmptyConfig):
+        values = ", ".join(f"{name} {text}" for name, text in _params(op.config, net, node))
+        twig.add(f"config: {values}")
+
+
+def _params(params: OpParams, net: NetConfig | None, node: NodeConfig) -> Iterator[tuple[str, str]]:
+    buffers = _BUFFER_FIELDS.get(type(params), ())
+    pipes = _PIPE_FIELDS.get(type(params), ())
+    for name, value in plain(params).items():
+        number = getattr(params, name)
+        if name in buffers and number < len(node.buffers):
+            yield name, f"{number} ({node.buffers[number].name})"
+        elif name in pipes and net is not None and number < len(net.pipes):
+            yield name, f"{number} ({net.pipes[number].name})"
+        elif isinstance(value, dict):
+            yield from ((f"{name}.{inner}", str(part)) for inner, part in value.items())
+        else:
+            yield name, str(value)
+
+
+# Bytes ------------------------------------------------------------------------------------------------
+
+
+def hex_lines(event: WireEvent) -> Iterator[tuple[int, str, str]]:
+    """Yield offset in the stream, bytes in hex, and what they are: field by field for messages."""
+    record = (
+        event.header
+        if isinstance(event, WeightEvent)
+        else event.message
+        if isinstance(event, MessageEvent)
+        else None
+    )
+    schema = MESSAGES.get(type(record))
+    if schema is None:
+        label = "weights end" if isinstance(record, WeightsEnd) else ""
+        yield from _hex(event.offset, event.raw, label)
+        return
+    path = type(record).__name__
+    for span in field_spans(schema, record, path):
+        data = event.raw[span.offset : span.offset + span.size]
+        name = span.path.removeprefix(f"{path}.")
+        value = plain(span.value)
+        code = f" ({int(span.value)})" if isinstance(value, str) and isinstance(span.value, int) else ""
+        yield from _hex(event.offset + span.offset, data, f"{name} = {value}{code}")
+
+
+def _hex(offset: int, data: memoryview, label: str) -> Iterator[tuple[int, str, str]]:
+    for start in range(0, len(data), _BYTES_A_LINE):
+        part = bytes(data[start : start + _BYTES_A_LINE])
+        shown = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part) if not label else ""
+        yield offset + start, part.hex(" "), label if not start else shown

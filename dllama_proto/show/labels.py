@@ -1,0 +1,169 @@
+"""Short words for what is on the wire: shapes, sizes, times, and one line for each kind of event."""
+
+from __future__ import annotations
+
+from dllama_proto.dissect.events import (
+    ClosedEvent,
+    FaultEvent,
+    MessageEvent,
+    MissingEvent,
+    NoticeEvent,
+    OpenedEvent,
+    SliceEvent,
+    UnexplainedEvent,
+    WeightEvent,
+    WireEvent,
+)
+from dllama_proto.enums import PointerSource, op_quant_type
+from dllama_proto.events import Ack, WeightsEnd
+from dllama_proto.messages import (
+    ControlPacket,
+    Greeting,
+    NetConfig,
+    NodeConfig,
+    OpConfig,
+    Pointer,
+    Size3D,
+)
+
+__all__ = [
+    "bytes_text",
+    "describe",
+    "duration_text",
+    "pointer_size",
+    "pointer_text",
+    "quant_key_text",
+    "shape_text",
+]
+
+
+def bytes_text(n: float) -> str:
+    """Return a number of bytes in decimal units, as network tools have them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000 or unit == "GB":
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    raise AssertionError("unreachable")
+
+
+def duration_text(ns: float) -> str:
+    """Return a time span with a unit that suits it."""
+    if ns < 1e6:
+        return f"{ns / 1e3:.0f} µs"
+    return f"{ns / 1e6:.2f} ms" if ns < 1e9 else f"{ns / 1e9:.2f} s"
+
+
+def shape_text(size: Size3D) -> str:
+    """Return type and shape; leading ones are left out."""
+    if not size.n_bytes:
+        return "none"
+    dims = [size.z, size.y, size.x]
+    while len(dims) > 1 and dims[0] == 1:
+        dims.pop(0)
+    return f"{size.float_type.name} " + "".join(f"[{n}]" for n in dims)
+
+
+def pointer_text(pointer: Pointer, net: NetConfig | None, node: NodeConfig) -> str:
+    """Return what a pointer points at, by name."""
+    is_pipe = pointer.source is PointerSource.PIPE
+    size = pointer_size(pointer, net, node)
+    holders = (net.pipes if net is not None else ()) if is_pipe else node.buffers
+    name = holders[pointer.index].name if pointer.index < len(holders) else str(pointer.index)
+    what = "" if size is None else f" {shape_text(size)}"
+    return f"{'pipe' if is_pipe else 'buffer'} {name}{what} ({pointer.type.name.lower()})"
+
+
+def pointer_size(pointer: Pointer, net: NetConfig | None, node: NodeConfig) -> Size3D | None:
+    """Return the size of the memory that a pointer points at, where it is known."""
+    holders = (
+        (net.pipes if net is not None else ()) if pointer.source is PointerSource.PIPE else node.buffers
+    )
+    return holders[pointer.index].size if pointer.index < len(holders) else None
+
+
+def quant_key_text(op: OpConfig, net: NetConfig | None, node: NodeConfig) -> str:
+    """Return the quant key of an op (``Q80_Q40_F32``), or a question mark."""
+    source, target = pointer_size(op.input, net, node), pointer_size(op.output, net, node)
+    if source is None or target is None:
+        return "?"
+    key = op_quant_type(source.float_type, op.weight_size.float_type, target.float_type)
+    return "no such key" if key is None else key.name
+
+
+def describe(event: WireEvent) -> str:
+    """Return what an event says, in one line."""
+    match event:
+        case MessageEvent():
+            return _message(event)
+        case WeightEvent():
+            return _weight(event)
+        case SliceEvent():
+            lost = f", {event.missing} of its bytes missing" if event.missing else ""
+            cut = f", only {event.size} bytes came" if event.size < event.transfer.size else ""
+            return (
+                f"{event.place}: pipe {event.pipe}, row {event.row} (position {event.position}), "
+                f"bytes {event.transfer.start}-{event.transfer.start + event.transfer.size - 1} "
+                f"of {event.transfer.row_bytes}{lost}{cut}"
+            )
+        case MissingEvent():
+            return f"{event.size} bytes were not captured: {event.within}"
+        case UnexplainedEvent():
+            return f"{event.size} bytes have no meaning: {event.reason}"
+        case FaultEvent():
+            hint = f" ({event.hint})" if event.hint else ""
+            return f"{event.path}: expected {event.expected}, got {event.got}{hint}"
+        case OpenedEvent():
+            return (
+                "" if event.stream is None else f"{event.stream.source} dialled {event.stream.destination}"
+            )
+        case ClosedEvent():
+            how = "aborted" if event.reset else "closed"
+            return f"{how} by the sender, after {event.offset} bytes ({event.phase.name})"
+        case NoticeEvent():
+            return event.text
+        case _:
+            raise TypeError(f"{type(event).__name__} has no description")
+
+
+def _message(event: MessageEvent) -> str:
+    message = event.message
+    match message:
+        case Greeting():
+            peers = ", ".join(f"{peer.host}:{peer.port}" for peer in message.peers)
+            others = f"; the others: {peers}" if peers else ""
+            return f"you are worker {message.worker_index} of {message.n_sockets}{others}"
+        case Ack():
+            return message.kind.name
+        case NetConfig():
+            pipes = ", ".join(f"{pipe.name} {shape_text(pipe.size)}" for pipe in message.pipes)
+            return f"{message.n_nodes} nodes, {message.n_batches} rows a batch, pipes {pipes}"
+        case NodeConfig():
+            ops = [op for segment in message.segments for op in segment.ops]
+            weights = sum(op.weight_size.n_bytes for op in ops)
+            return (
+                f"node {message.node_index}: {len(message.buffers)} buffers, {len(message.segments)} segments, "
+                f"{len(ops)} ops, {bytes_text(weights)} of weights"
+            )
+        case WeightsEnd():
+            return "all weights were sent"
+        case ControlPacket():
+            if message.is_stop:
+                return "stop"
+            rows = "1 row" if message.batch_size == 1 else f"{message.batch_size} rows"
+            number = "" if event.forward is None else f"forward {event.forward.index}: "
+            return f"{number}{rows} from position {message.position}"
+    raise TypeError(f"{type(message).__name__} has no description")
+
+
+def _weight(event: WeightEvent) -> str:
+    header = event.header
+    expert = "" if event.expert is None else f", expert {event.expert}"
+    whole = "" if event.shape is None else f" of {shape_text(event.shape)}"
+    span = event.time - event.began
+    rate = f", {bytes_text(event.data_size / span * 1e9)}/s" if span > 0 else ""
+    cut = f", only {event.data_size} came" if event.data_size < header.n_bytes else ""
+    lost = f", {event.missing} missing" if event.missing else ""
+    return (
+        f"{header.name} {header.op_index}{expert}: "
+        f"bytes {header.offset}-{header.offset + header.n_bytes - 1}{whole}{rate}{cut}{lost}"
+    )

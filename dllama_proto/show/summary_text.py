@@ -1,0 +1,152 @@
+"""The measures of a session as tables, and as JSON."""
+
+from __future__ import annotations
+
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+from dllama_proto.show.json_form import FORMAT_VERSION, plain
+from dllama_proto.show.labels import bytes_text, duration_text
+from dllama_proto.show.summary import SessionSum, Summary, SyncSum, percentile
+
+__all__ = ["print_summary", "summary_json"]
+
+
+def print_summary(summary: Summary, file: TextIO) -> None:
+    """Print the tables of every session."""
+    console = Console(file=file, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(file=file, highlight=False, emoji=False, width=140)
+    if not summary.sessions:
+        console.print("no session of a cluster in this capture")
+    for session in summary.sessions.values():
+        console.print(
+            f"[bold]session {session.number}[/]: {session.n_forwards} forwards in "
+            f"{duration_text(session.ended - session.began)}{_rates(session)}"
+        )
+        console.print(_nodes(session))
+        console.print(_links(session))
+        if session.syncs:
+            console.print(_syncs(session))
+
+
+def _rates(session: SessionSum) -> str:
+    parts = []
+    if session.prefill_rows:
+        parts.append(f"prompt {session.prefill_rate:.1f} tokens/s ({session.prefill_rows} tokens)")
+    if session.decode_rows:
+        parts.append(f"one by one {session.decode_rate:.1f} tokens/s ({session.decode_rows} tokens)")
+    return "".join(f", {part}" for part in parts)
+
+
+def _table(title: str, left: int, *columns: str) -> Table:
+    """Return a table; all but the first ``left`` columns are numbers."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < left else "right", no_wrap=True)
+    return table
+
+
+def _nodes(session: SessionSum) -> Table:
+    table = _table("nodes", 1, "node", "sent", "received", "weights", "rate", "others waited", "in all")
+    for number, node in sorted(session.nodes.items()):
+        table.add_row(
+            f"{number}{' (root)' if not number else ''}",
+            bytes_text(node.sent),
+            bytes_text(node.received),
+            bytes_text(node.weight_bytes) if node.weight_bytes else "",
+            f"{bytes_text(node.weight_rate)}/s" if node.weight_rate else "",
+            f"{node.times_last}x" if node.times_last else "",
+            duration_text(node.waited_ns) if node.times_last else "",
+        )
+    return table
+
+
+def _links(session: SessionSum) -> Table:
+    table = _table("links", 1, "from > to", "weights", "slices", "messages", "all")
+    for (sender, receiver), link in sorted(session.links.items()):
+        table.add_row(
+            f"{sender} > {receiver}",
+            *(bytes_text(n) for n in (link.weights, link.slices, link.messages, link.total)),
+        )
+    return table
+
+
+def _syncs(session: SessionSum) -> Table:
+    table = _table(
+        "syncs",
+        3,
+        "where",
+        "pipe",
+        "who",
+        "times",
+        "bytes",
+        "median",
+        "p99",
+        "wait",
+        "wait p99",
+        "last node",
+    )
+    for _, sync in sorted(session.syncs.items()):
+        table.add_row(
+            str(sync.place),
+            sync.pipe,
+            sync.sync_type.name.lower().replace("_", " "),
+            str(len(sync.times)),
+            bytes_text(sync.n_bytes),
+            duration_text(percentile(sync.times, 0.5)),
+            duration_text(percentile(sync.times, 0.99)),
+            duration_text(percentile(sync.waits, 0.5)) if sync.waits else "",
+            duration_text(percentile(sync.waits, 0.99)) if sync.waits else "",
+            ", ".join(f"{node} ({count}x)" for node, count in sync.last.most_common(2)),
+        )
+    return table
+
+
+def summary_json(summary: Summary) -> dict[str, Any]:
+    """Return everything that the tables show; times in nanoseconds."""
+    return {
+        "version": FORMAT_VERSION,
+        "kind": "summary",
+        "sessions": [_session(session) for session in summary.sessions.values()],
+    }
+
+
+def _session(session: SessionSum) -> dict[str, Any]:
+    return {
+        "session": session.number,
+        "forwards": session.n_forwards,
+        "began_ns": session.began,
+        "ended_ns": session.ended,
+        "prefill": {"tokens": session.prefill_rows, "tokens_per_second": session.prefill_rate},
+        "decode": {"tokens": session.decode_rows, "tokens_per_second": session.decode_rate},
+        "nodes": [
+            {"node": number, "weight_bytes_per_second": node.weight_rate} | plain(node)
+            for number, node in sorted(session.nodes.items())
+        ],
+        "links": [
+            {"sender": sender, "receiver": receiver, "total": link.total} | plain(link)
+            for (sender, receiver), link in sorted(session.links.items())
+        ],
+        "syncs": [_sync(key, sync) for key, sync in sorted(session.syncs.items())],
+    }
+
+
+def _sync(key: tuple[int, int], sync: SyncSum) -> dict[str, Any]:
+    return {
+        "segment_index": key[0],
+        "sync_index": key[1],
+        "place": plain(sync.place),
+        "pipe": sync.pipe,
+        "sync_type": sync.sync_type.name,
+        "slices": sync.n_slices,
+        "bytes": sync.n_bytes,
+        "forwards": len(sync.times),
+        "median_ns": percentile(sync.times, 0.5),
+        "p99_ns": percentile(sync.times, 0.99),
+        "wait_median_ns": percentile(sync.waits, 0.5),
+        "wait_p99_ns": percentile(sync.waits, 0.99),
+        "last": {str(node): count for node, count in sorted(sync.last.items())},
+    }

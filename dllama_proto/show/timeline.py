@@ -1,0 +1,210 @@
+"""``dllama-proto timeline``: a session as a trace, as far as the wire tells.
+
+What a node computes is not on the wire, but when: from the last byte that it received for a sync to the first
+one that it sends for the next. A sync lasts, for a node, from its own first byte to the last one it receives.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from dllama_proto.dissect.dissection import dissect_pcap
+from dllama_proto.dissect.events import Forward, MessageEvent, SliceEvent, WeightEvent, WireEvent
+from dllama_proto.messages import ControlPacket
+from dllama_proto.show.labels import bytes_text
+from dllama_proto.show.trace_format import TraceWriter, merge_traces, read_trace
+
+__all__ = ["Timeline", "TraceSink", "run_merge", "run_timeline"]
+
+_COMPUTE, _SYNC, _SETUP = "compute", "sync", "setup"
+
+#: Nodes of the n-th session of a capture begin at this many times n.
+_SESSION_NODES = 1000
+
+
+@dataclass(slots=True)
+class _Sync:
+    """One sync of the forward at hand: when each node sent first, and what each pair exchanged."""
+
+    name: str
+    pipe: str
+    sent: dict[int, int] = field(default_factory=dict)
+    received: dict[int, int] = field(default_factory=dict)
+    #: First byte, last byte, bytes.
+    flows: dict[tuple[int, int], tuple[int, int, int]] = field(default_factory=dict)
+
+    def span(self, node: int) -> tuple[int, int]:
+        """Return when the sync began and ended for a node; who sends nothing begins with what comes first."""
+        mine = [flow for pair, flow in self.flows.items() if node in pair]
+        first = self.sent.get(node, min(began for began, _, _ in mine))
+        return first, self.received.get(node, max(ended for _, ended, _ in mine))
+
+
+class TraceSink(Protocol):
+    """Who takes a trace; see :class:`~dllama_proto.show.trace_format.TraceWriter`."""
+
+    def span(
+        self,
+        node: int,
+        track: str,
+        name: str,
+        began: int,
+        ended: int,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take something that took time."""
+
+    def arrow(
+        self, number: int, name: str, source: tuple[int, str, int], target: tuple[int, str, int]
+    ) -> None:
+        """Take an arrow between two places: node, track, time."""
+
+    def counter(self, node: int, name: str, time: int, values: Mapping[str, float]) -> None:
+        """Take what counters stand at."""
+
+
+class Timeline:
+    """Turns the events of one session into a trace, forward by forward."""
+
+    def __init__(self, writer: TraceSink, number: int) -> None:
+        self._writer = writer
+        self._first_node = number * _SESSION_NODES
+        self._forward: Forward | None = None
+        self._control: dict[int, int] = {}
+        self._syncs: dict[tuple[int, int], _Sync] = {}
+        self._n_arrows = 0
+        self._time = 0
+        self._sent: dict[int, int] = {}
+        self._received: dict[int, int] = {}
+
+    def add(self, event: WireEvent) -> None:
+        """Take the next event of the session."""
+        stream = event.stream
+        if stream is None or stream.sender is None or stream.receiver is None:
+            return
+        if isinstance(event, MessageEvent | WeightEvent | SliceEvent):
+            self._sent[stream.sender] = self._sent.get(stream.sender, 0) + event.size
+            self._received[stream.receiver] = self._received.get(stream.receiver, 0) + event.size
+            self._time = max(self._time, event.time)
+        match event:
+            case MessageEvent(message=ControlPacket()):
+                self._on_control(event, stream.sender, stream.receiver)
+            case MessageEvent() if event.kind != "ack":
+                node = self._first_node + stream.receiver
+                self._writer.span(
+                    node, _SETUP, event.kind.value, event.began, event.time, {"bytes": event.size}
+                )
+            case WeightEvent():
+                self._weight(event, stream.receiver)
+            case SliceEvent():
+                self._slice(event)
+            case _:
+                pass
+
+    def finish(self) -> None:
+        """Write what is still under way, and where counters end."""
+        if self._forward is not None:
+            self._end_forward(self._forward)
+        for node in sorted({*self._sent, *self._received}):
+            self._count(node, self._time)
+
+    def _on_control(self, event: MessageEvent, sender: int, receiver: int) -> None:
+        forward = event.forward
+        if self._forward is not None and (forward is None or forward.index > self._forward.index):
+            self._end_forward(self._forward)
+        if forward is None:
+            return
+        if self._forward is None:
+            self._forward = forward
+        self._control.setdefault(sender, event.began)
+        self._control[receiver] = event.time
+
+    def _weight(self, event: WeightEvent, receiver: int) -> None:
+        node = self._first_node + receiver
+        arguments = {"bytes": event.data_size, "offset": event.header.offset}
+        name = f"{event.header.name} {event.header.op_index}"
+        self._writer.span(node, _SETUP, name, event.began, event.time, arguments)
+        self._count(receiver, event.time)
+
+    def _slice(self, event: SliceEvent) -> None:
+        transfer = event.transfer
+        if self._forward is None or event.forward.index != self._forward.index:
+            return
+        sync = self._syncs.setdefault(
+            (transfer.segment_index, transfer.sync_index), _Sync(str(event.place), event.pipe)
+        )
+        sender, receiver = transfer.sender, transfer.receiver
+        sync.sent[sender] = min(sync.sent.get(sender, event.began), event.began)
+        sync.received[receiver] = max(sync.received.get(receiver, event.time), event.time)
+        began, ended, n = sync.flows.get((sender, receiver), (event.began, event.time, 0))
+        sync.flows[sender, receiver] = min(began, event.began), max(ended, event.time), n + event.size
+
+    def _end_forward(self, forward: Forward) -> None:
+        """Write a forward: for each node computing and syncing by turns, then the arrows."""
+        ready = dict(self._control)
+        arguments = {"forward": forward.index, "position": forward.position, "rows": forward.batch_size}
+        for key in sorted(self._syncs):
+            sync = self._syncs[key]
+            for node in sorted({*sync.sent, *sync.received}):
+                first, ended = sync.span(node)
+                began = max(first, ready.get(node, first))
+                if began > ready.get(node, began):
+                    self._writer.span(
+                        self._first_node + node, _COMPUTE, sync.name, ready[node], began, arguments
+                    )
+                n = sum(size for (of, to), (_, _, size) in sync.flows.items() if node in (of, to))
+                self._writer.span(
+                    self._first_node + node,
+                    _SYNC,
+                    f"{sync.pipe} {sync.name}",
+                    began,
+                    max(began, ended),
+                    arguments | {"bytes": n},
+                )
+                ready[node] = max(began, ended)
+            self._arrows(sync)
+        for node, time in ready.items():
+            self._count(node, time)
+        self._syncs.clear()
+        self._control.clear()
+        self._forward = None
+
+    def _arrows(self, sync: _Sync) -> None:
+        for (sender, receiver), (began, ended, n) in sorted(sync.flows.items()):
+            self._n_arrows += 1
+            self._writer.arrow(
+                self._first_node * 1_000_000 + self._n_arrows,
+                f"{sync.pipe} {bytes_text(n)}",
+                (self._first_node + sender, _SYNC, began),
+                (self._first_node + receiver, _SYNC, ended),
+            )
+
+    def _count(self, node: int, time: int) -> None:
+        values = {"sent": self._sent.get(node, 0), "received": self._received.get(node, 0)}
+        self._writer.counter(self._first_node + node, "bytes", time, values)
+
+
+def run_timeline(source: str, output: Path) -> int:
+    """Write the trace of a capture. Raises CaptureError and OSError."""
+    timelines: dict[int, Timeline] = {}
+    with output.open("w", encoding="utf-8") as file, TraceWriter(file) as writer:
+        for event in dissect_pcap(source):
+            if event.stream is not None and event.stream.session is not None:
+                number = event.stream.session
+                if number not in timelines:
+                    timelines[number] = Timeline(writer, number)
+                timelines[number].add(event)
+        for timeline in timelines.values():
+            timeline.finish()
+    return 0
+
+
+def run_merge(sources: Sequence[str], output: Path) -> int:
+    """Put traces together. Raises ValueError where one is none, and OSError."""
+    traces = [read_trace(Path(source).read_text(encoding="utf-8"), source) for source in sources]
+    output.write_text(json.dumps(merge_traces(traces), ensure_ascii=False) + "\n", encoding="utf-8")
+    return 0

@@ -1,0 +1,115 @@
+"""``--trace FILE``: what a node does, from inside, in the format of ``dllama-proto timeline``.
+
+While a trace is written, ops run one after another, each with its own time; plugins take no segments whole.
+So a traced forward is a little slower than another, and shows which op the time goes to. Spans are kept while
+a forward runs and written after its last sync.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from dllama_ops.kernel import BoundOp, CompiledSegment
+from dllama_proto.dissect.places import places_of
+from dllama_proto.messages import NetConfig, NodeConfig
+from dllama_proto.show.trace_format import TraceWriter
+from dllama_worker.errors import MachineError
+from dllama_worker.executor import Synchronizer
+
+__all__ = ["Tracer"]
+
+_OPS, _SYNCS = "ops (inside)", "syncs (inside)"
+
+
+class Tracer:
+    """Writes the trace of a process: of one session after another, until :meth:`close`."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file. Raises MachineError where it cannot be written."""
+        self._stack = ExitStack()
+        try:
+            file = self._stack.enter_context(path.open("w", encoding="utf-8"))
+        except OSError as error:
+            raise MachineError(f"cannot write the trace: {error}") from error
+        self._writer = self._stack.enter_context(TraceWriter(file))
+        # Spans need a clock that only runs forward, and the time of day to be put beside other nodes' traces.
+        self._epoch = time.time_ns() - time.perf_counter_ns()
+
+    def close(self) -> None:
+        """End the file; a second time does nothing."""
+        self._stack.close()
+
+    def watch(
+        self,
+        net: NetConfig,
+        config: NodeConfig,
+        segments: Sequence[Sequence[BoundOp]],
+        synchronizer: Synchronizer,
+    ) -> tuple[list[CompiledSegment | None], Synchronizer]:
+        """Return segments and a synchronizer that do the same and note when."""
+        notes = _Notes(self._writer, config.node_index, self._epoch)
+        places = places_of(config)
+        names = [
+            f"{', '.join(net.pipes[sync.pipe_index].name for sync in segment.syncs)} {place}"
+            for segment, place in zip(config.segments, places, strict=True)
+        ]
+        watched: list[CompiledSegment | None] = [
+            _WatchedOps(ops, notes) if ops else None for ops in segments
+        ]
+        return watched, _WatchedSyncs(synchronizer, names, notes)
+
+
+class _Notes:
+    """Spans of the forward at hand."""
+
+    def __init__(self, writer: TraceWriter, node: int, epoch: int) -> None:
+        self._writer, self._node, self._epoch = writer, node, epoch
+        self._spans: list[tuple[str, str, int, int, int]] = []
+
+    def add(self, track: str, name: str, began: int, ended: int, rows: int) -> None:
+        self._spans.append((track, name, began, ended, rows))
+
+    def write(self) -> None:
+        for track, name, began, ended, rows in self._spans:
+            self._writer.span(
+                self._node, track, name, self._epoch + began, self._epoch + ended, {"rows": rows}
+            )
+        self._spans.clear()
+
+
+class _WatchedOps:
+    """The ops of a segment, one after another."""
+
+    def __init__(self, ops: Sequence[BoundOp], notes: _Notes) -> None:
+        self._ops: tuple[tuple[str, Callable[[int], None]], ...] = tuple(
+            (f"{op.context.key.code.name} {op.context.name} {op.context.index}", op.kernel.forward)
+            for op in ops
+        )
+        self._notes = notes
+
+    def forward(self, batch_size: int) -> None:
+        """Run every op on the first ``batch_size`` rows. Raises what the kernels raise."""
+        began = time.perf_counter_ns()
+        for name, forward in self._ops:
+            forward(batch_size)
+            ended = time.perf_counter_ns()
+            self._notes.add(_OPS, name, began, ended, batch_size)
+            began = ended
+
+
+class _WatchedSyncs:
+    """A synchronizer; after the last segment of a forward, its spans are written."""
+
+    def __init__(self, synchronizer: Synchronizer, names: Sequence[str], notes: _Notes) -> None:
+        self._synchronizer, self._names, self._notes = synchronizer, names, notes
+
+    def sync(self, segment_index: int, batch_size: int) -> None:
+        """Run the segment's syncs. Raises PeerLost."""
+        began = time.perf_counter_ns()
+        self._synchronizer.sync(segment_index, batch_size)
+        self._notes.add(_SYNCS, self._names[segment_index], began, time.perf_counter_ns(), batch_size)
+        if segment_index == len(self._names) - 1:
+            self._notes.write()
