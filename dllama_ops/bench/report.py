@@ -61,7 +61,10 @@ def as_json(measurements: Sequence[Measurement], bandwidth: float, **facts: Any)
 
 
 def save_roofline(path: Path, measurements: Sequence[Measurement], bandwidth: float) -> None:
-    """Draw products per second over products per byte, with what memory allows. Needs matplotlib."""
+    """Draw products per second over products per byte, with what memory allows and each op's name and rows.
+
+    Needs matplotlib.
+    """
     import matplotlib  # type: ignore[import-not-found, unused-ignore]
 
     matplotlib.use("Agg")
@@ -75,6 +78,10 @@ def save_roofline(path: Path, measurements: Sequence[Measurement], bandwidth: fl
             [each.giga_products for each in chosen],
             label=kernel,
         )
+        for each in chosen:  # a name beside each point; several kernels share most places
+            place = each.workload.products / each.workload.total_bytes, each.giga_products
+            text = f" {each.workload.name}, {each.workload.batch_size}"
+            axes.annotate(text, place, fontsize=6, rotation=20)
     intensities = [each.workload.products / each.workload.total_bytes for each in measurements]
     ends = [min(intensities), max(intensities)]
     axes.plot(ends, [bandwidth * end for end in ends], "k--", label=f"memory, {bandwidth:.1f} GB/s")
