@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         KernelFactory,
         KernelKey,
         OpContext,
+        ProfiledSegment,
         WeightData,
     )
     from dllama_ops.plugins import OpsPluginManager, make_plugin_manager
@@ -54,6 +55,7 @@ __all__ = [
     "OpsError",
     "OpsPluginManager",
     "PluginFault",
+    "ProfiledSegment",
     "RegisterKernel",
     "SegmentChoice",
     "SegmentCompiler",
@@ -89,6 +91,7 @@ _HOMES = {
         "KernelFactory",
         "KernelKey",
         "OpContext",
+        "ProfiledSegment",
         "WeightData",
     ),
     "dllama_ops.plugins": ("OpsPluginManager", "make_plugin_manager"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dllama_ops.params import OpParams
 from dllama_ops.tensor import Tensor, WeightSpec
@@ -18,6 +18,7 @@ __all__ = [
     "KernelFactory",
     "KernelKey",
     "OpContext",
+    "ProfiledSegment",
     "WeightData",
 ]
 
@@ -119,3 +120,11 @@ class CompiledSegment(Protocol):
 
     def forward(self, batch_size: int) -> None:
         """Run every op of the segment, in order, on the first ``batch_size`` rows."""
+
+
+@runtime_checkable
+class ProfiledSegment(CompiledSegment, Protocol):
+    """A segment that can also tell where its time goes; what it computes is the same either way."""
+
+    def profile(self, batch_size: int) -> Sequence[float]:
+        """Run as :meth:`forward` does; return the seconds of each op, in the order they were given in."""

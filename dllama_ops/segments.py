@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from time import perf_counter
 from typing import Any
 
 from dllama_ops.errors import PluginFault
@@ -48,6 +50,14 @@ class SequentialSegment:
         """Run every op on the first ``batch_size`` rows. Raises what the kernels raise."""
         for forward in self._forwards:
             forward(batch_size)
+
+    def profile(self, batch_size: int) -> list[float]:
+        """Run as :meth:`forward` does; return the seconds of each op."""
+        times = [perf_counter()]
+        for forward in self._forwards:
+            forward(batch_size)
+            times.append(perf_counter())
+        return [after - before for before, after in pairwise(times)]
 
 
 def compile_segment(

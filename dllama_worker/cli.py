@@ -80,6 +80,18 @@ def make_parser() -> argparse.ArgumentParser:
     add("--log-level", choices=LOG_LEVELS, default="info", help="least level to log (default: info)")
     add("--log-format", choices=LOG_FORMATS, default="text", help="how to log (default: text)")
     add(
+        "--metrics-port",
+        type=_port,
+        metavar="PORT",
+        help="serve Prometheus metrics and /healthz there, 0 for any port (default: off)",
+    )
+    add(
+        "--metrics-host",
+        default=DEFAULT_HOST,
+        metavar="HOST",
+        help="address for the metrics (default: %(default)s)",
+    )
+    add(
         "--net-turbo", choices=("0", "1"), default="1", help="accepted for the C++ worker's sake; no effect"
     )
     return parser
@@ -101,6 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         model=arguments.model,
         kernels=arguments.kernels,
         trace=arguments.trace,
+        metrics_host=arguments.metrics_host,
+        metrics_port=arguments.metrics_port,
     )
     set_up_logging(arguments.log_level, arguments.log_format)
     limit_library_threads(options.n_threads)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Protocol
 
-from dllama_ops.kernel import CompiledSegment
+from dllama_ops.kernel import CompiledSegment, ProfiledSegment
+from dllama_worker.monitoring.profile import SegmentTimes
 
 __all__ = ["Executor", "Synchronizer"]
 
@@ -24,6 +25,9 @@ class Executor:
     def __init__(self, segments: Sequence[CompiledSegment | None], synchronizer: Synchronizer) -> None:
         """Take one entry for each segment of the config, None for those that only sync."""
         self._segments = tuple(segments)
+        self._profiles = tuple(
+            segment.profile if isinstance(segment, ProfiledSegment) else None for segment in self._segments
+        )
         self._synchronizer = synchronizer
         self.op_seconds = 0.0
         self.sync_seconds = 0.0
@@ -43,3 +47,21 @@ class Executor:
             before = after
         self.op_seconds = op_seconds
         self.sync_seconds = sync_seconds
+
+    def profile(self, batch_size: int) -> list[SegmentTimes]:
+        """Evaluate as :meth:`forward` does; return where the time went, op by op in segments that can tell."""
+        times = []
+        for index, (segment, profile) in enumerate(zip(self._segments, self._profiles, strict=True)):
+            before = perf_counter()
+            ops: Sequence[float] = ()
+            if profile is not None:
+                ops = profile(batch_size)
+            elif segment is not None:
+                segment.forward(batch_size)
+                ops = (perf_counter() - before,)
+            computed = perf_counter()
+            self._synchronizer.sync(index, batch_size)
+            times.append(SegmentTimes(ops, perf_counter() - computed))
+        self.op_seconds = sum(sum(time.ops) for time in times)
+        self.sync_seconds = sum(time.syncs for time in times)
+        return times

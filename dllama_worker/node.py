@@ -13,6 +13,7 @@ from dllama_proto.messages import NetConfig, NodeConfig
 from dllama_worker.binding import bind
 from dllama_worker.executor import Executor, Synchronizer
 from dllama_worker.memory import NodeMemory
+from dllama_worker.monitoring.profile import ForwardProfile, make_profile
 from dllama_worker.prefault import prefault_weights
 from dllama_worker.report import Report
 from dllama_worker.sync import NetworkSynchronizer
@@ -79,8 +80,16 @@ class Node:
 
     def forward(self, position: int, batch_size: int) -> None:
         """Evaluate rows at ``position`` and on (C++ ``tryReadControlPacket``, ``NnExecutor::forward``)."""
+        self._prepare(position, batch_size).forward(batch_size)
+
+    def profile(self, position: int, batch_size: int) -> ForwardProfile:
+        """Evaluate as :meth:`forward` does; return where the time went."""
+        times = self._prepare(position, batch_size).profile(batch_size)
+        return make_profile(self.bound.segments, self.config, times)
+
+    def _prepare(self, position: int, batch_size: int) -> Executor:
         if self.executor is None:
             raise RuntimeError("forward needs weights: call ready first")
         for rows in self._positions:
             np.add(self._row_numbers[:batch_size], position, out=rows[0, :batch_size, 0])
-        self.executor.forward(batch_size)
+        return self.executor

@@ -20,7 +20,8 @@ class WorkerOptions:
     ``model`` is a local .m file to take weights from (or check the root's against). ``kernels`` is a
     preference list ``PLUGIN[:VARIANT],…``, empty for the best there is. ``handshake_timeout`` is how many
     seconds a client has for its greeting, ``mesh_timeout`` how many the cluster has to connect. ``trace`` is
-    the file to write a timeline to.
+    the file to write a timeline to. ``metrics_port`` is where ``/metrics`` and ``/healthz`` are served, 0 for any
+    port, None for nowhere.
     """
 
     host: str = DEFAULT_HOST
@@ -31,3 +32,5 @@ class WorkerOptions:
     handshake_timeout: float = 10.0
     mesh_timeout: float = 60.0
     trace: Path | None = None
+    metrics_host: str = DEFAULT_HOST
+    metrics_port: int | None = None

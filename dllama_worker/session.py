@@ -13,6 +13,7 @@ from dllama_worker.local_weights import LocalWeights
 from dllama_worker.memory import available_memory, check_memory, memory_need
 from dllama_worker.meter import Meter
 from dllama_worker.model.reader import ModelFile
+from dllama_worker.monitoring.monitor import Monitor
 from dllama_worker.network import NetworkClient
 from dllama_worker.node import Node
 from dllama_worker.options import WorkerOptions
@@ -37,6 +38,7 @@ class Session:
         options: WorkerOptions,
         table: KernelTable,
         report: Report,
+        monitor: Monitor,
         model: ModelFile | None = None,
         tracer: Tracer | None = None,
     ) -> None:
@@ -48,6 +50,7 @@ class Session:
         self._n_threads = options.n_threads
         self._table = table
         self._report = report
+        self._monitor = monitor
         self._model = model
         self._tracer = tracer
         self._node: Node | None = None
@@ -76,6 +79,7 @@ class Session:
         check_memory(need, available)
         self._node = Node(net, config, self._network.links, self._table, self._n_threads)
         reader.accept()
+        self._monitor.load(need)
 
     def load_weights(self) -> None:
         """Take the weights from the root, checked against the local model, or from that alone.
@@ -106,6 +110,7 @@ class Session:
             raise WeightMismatch("the root sent no weights: start this worker with --model PATH")
         node.ready(self._report, self._tracer)
         self._channel.send(Ack(AckKind.WEIGHTS))
+        self._monitor.serve()
         self._report.info(
             "weights_loaded",
             f"weights loaded: {format_bytes(node.weights.n_bytes)}",
@@ -130,9 +135,16 @@ class Session:
                 if event.is_stop:
                     return "the root stopped"
                 meter.start()
-                node.forward(event.position, event.batch_size)
+                profile = None
+                if self._monitor.wants_profile(event.batch_size):
+                    profile = node.profile(event.position, event.batch_size)
+                else:
+                    node.forward(event.position, event.batch_size)
                 self._channel.slices_exchanged()
                 meter.add(event.batch_size, executor.op_seconds, executor.sync_seconds)
+                self._monitor.add_forward(
+                    event.batch_size, executor.op_seconds, executor.sync_seconds, profile
+                )
         finally:
             meter.report(self._report)
 

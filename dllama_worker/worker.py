@@ -12,6 +12,8 @@ from dllama_proto.errors import LocalProtocolError, RemoteProtocolError
 from dllama_worker.errors import ExitCode, NodeError, UsageError, exit_code
 from dllama_worker.kernels import choose_kernels
 from dllama_worker.model.reader import open_model
+from dllama_worker.monitoring.monitor import Monitor
+from dllama_worker.monitoring.server import MetricsServer
 from dllama_worker.network import NetworkClient, Stopped
 from dllama_worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
 from dllama_worker.report import Report
@@ -53,6 +55,12 @@ class Worker:
         self._report = report or Report()
         self._model = None if self.options.model is None else open_model(self.options.model)
         self._tracer = None if self.options.trace is None else Tracer(self.options.trace)
+        self._monitor = Monitor(profiled=self.options.metrics_port is not None)
+        self._metrics = None
+        if self.options.metrics_port is not None:
+            self._metrics = MetricsServer(
+                self.options.metrics_host, self.options.metrics_port, self._monitor
+            )
         self._table = choose_kernels(self.options.kernels, self._report)
         self._network = NetworkClient(
             self.options.host,
@@ -66,14 +74,26 @@ class Worker:
 
     def listen(self) -> tuple[str, int]:
         """Start to listen and return the address; ``connect`` does it by itself. Raises MachineError."""
-        return self._network.listen()
+        address = self._network.listen()
+        if self._metrics is not None:
+            self._metrics.start()
+        return address
 
     def connect(self) -> None:
         """Wait for a root, join the mesh, take the configuration and verify it."""
         self.disconnect()
+        self.listen()
         greeting = self._network.connect()
+        self._monitor.begin_session(self._network.links)
         self._session = Session(
-            self._network, greeting, self.options, self._table, self._report, self._model, self._tracer
+            self._network,
+            greeting,
+            self.options,
+            self._table,
+            self._report,
+            self._monitor,
+            self._model,
+            self._tracer,
         )
         self._session.configure()
 
@@ -88,6 +108,7 @@ class Worker:
     def disconnect(self) -> None:
         """End the session, if there is one, and give its memory back."""
         self._session = None
+        self._monitor.end_session()
         self._network.disconnect()
 
     def stop(self) -> None:
@@ -101,6 +122,8 @@ class Worker:
         self._network.close()
         if self._tracer is not None:
             self._tracer.close()
+        if self._metrics is not None:
+            self._metrics.close()
 
     def serve_forever(self) -> None:
         """Serve one root after another until :meth:`stop`. Raises MachineError if it cannot listen."""
@@ -110,7 +133,7 @@ class Worker:
 
     def serve_once(self) -> ExitCode:
         """Serve one session, report how it ended, and return the exit code for it. Raises MachineError."""
-        self._network.listen()
+        self.listen()
         try:
             self.connect()
             self.load_weights()
@@ -136,6 +159,14 @@ class Worker:
         if host in ("127.0.0.1", "::1"):
             note = " (this machine only; --host 0.0.0.0 opens it to the network, without authentication)"
         self._report.info("listening", f"listening on {host}:{port}{note}", host=host, port=port)
+        if self._metrics is not None:
+            host, port = self._metrics.start()
+            self._report.info(
+                "metrics",
+                f"metrics at http://{_url_host(host)}:{port}/metrics, health at /healthz",
+                host=host,
+                port=port,
+            )
 
     def _current(self) -> Session:
         if self._session is None:
@@ -144,11 +175,16 @@ class Worker:
 
     def _tell_failure(self, error: Exception, code: ExitCode) -> None:
         kind = type(error).__name__
+        self._monitor.add_error(kind)
         if code is ExitCode.INTERNAL:
             text = f"session ended by a bug of this program, please report it: {kind}: {error}"
             self._report.error("session_failed", text, traceback=True, kind=kind)
         else:
             self._report.warning("session_failed", f"session ended: {error}", kind=kind, reason=str(error))
+
+
+def _url_host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _blame(error: Exception) -> ExitCode:

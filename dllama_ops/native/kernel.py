@@ -16,7 +16,7 @@ from dllama_ops.params import RopeParams
 from dllama_ops.reference.rope import fill_cache
 from dllama_proto.enums import OpCode
 
-__all__ = ["NativeKernel", "engine_for", "native_factory", "run"]
+__all__ = ["NativeKernel", "engine_for", "native_factory", "run", "run_timed"]
 
 #: What an index out of range is, by the core's number for it (``Fault::Kind`` in ``kernels.hpp``).
 _KINDS = MappingProxyType({1: "tokens", 2: "positions", 3: "indexes", 4: "expert indexes"})
@@ -36,7 +36,17 @@ def engine_for(n_threads: int) -> _core.Engine:
 
 def run(plan: _core.Plan, contexts: list[OpContext], batch_size: int) -> None:
     """Run a plan of these ops. Raises KernelDataError for an index out of range."""
-    fault = plan.run(batch_size)
+    _check(plan.run(batch_size), contexts)
+
+
+def run_timed(plan: _core.Plan, contexts: list[OpContext], batch_size: int) -> list[float]:
+    """Run as :func:`run` does, and return the seconds of each op."""
+    fault, seconds = plan.run_timed(batch_size)
+    _check(fault, contexts)
+    return seconds
+
+
+def _check(fault: tuple[int, int, float, int] | None, contexts: list[OpContext]) -> None:
     if fault is not None:
         index, kind, value, limit = fault
         context = contexts[index]

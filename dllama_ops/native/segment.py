@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter
 
 from dllama_ops.kernel import BoundOp
 from dllama_ops.native import _core
-from dllama_ops.native.kernel import NativeKernel, engine_for, run
+from dllama_ops.native.kernel import NativeKernel, engine_for, run, run_timed
 
 __all__ = ["NativeSegment", "compile_native"]
 
@@ -18,6 +19,7 @@ class NativeSegment:
     def __init__(self, ops: Sequence[BoundOp], n_threads: int) -> None:
         engine = engine_for(n_threads)
         self._parts: list[Callable[[int], None]] = []
+        self._timed_parts: list[Callable[[int], list[float]]] = []
         native: list[NativeKernel] = []
         for op in ops:
             if isinstance(op.kernel, NativeKernel):
@@ -26,17 +28,30 @@ class NativeSegment:
             self._close(native, engine)
             native = []
             self._parts.append(op.kernel.forward)
+            self._timed_parts.append(partial(_time, op.kernel.forward))
         self._close(native, engine)
 
     def _close(self, kernels: list[NativeKernel], engine: _core.Engine) -> None:
         if kernels:
             plan = _core.Plan([kernel.op for kernel in kernels], engine)
-            self._parts.append(partial(run, plan, [kernel.context for kernel in kernels]))
+            contexts = [kernel.context for kernel in kernels]
+            self._parts.append(partial(run, plan, contexts))
+            self._timed_parts.append(partial(run_timed, plan, contexts))
 
     def forward(self, batch_size: int) -> None:
         """Run every op on the first ``batch_size`` rows. Raises KernelDataError, and what kernels raise."""
         for part in self._parts:
             part(batch_size)
+
+    def profile(self, batch_size: int) -> list[float]:
+        """Run as :meth:`forward` does; return the seconds of each op. Raises the same."""
+        return [seconds for part in self._timed_parts for seconds in part(batch_size)]
+
+
+def _time(forward: Callable[[int], None], batch_size: int) -> list[float]:
+    before = perf_counter()
+    forward(batch_size)
+    return [perf_counter() - before]
 
 
 def compile_native(ops: Sequence[BoundOp], n_threads: int) -> NativeSegment | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from dllama_ops import (
     BaseKernel,
     KernelDataError,
     OpContext,
+    ProfiledSegment,
     RegisterKernel,
     build_kernel_table,
     compile_segment,
@@ -68,6 +70,7 @@ class _Node:
             for ops in node.segments
             if ops
         ]
+        self.ops = [ops for ops in node.segments if ops]
         self._pipes = {
             pipe.name: tensor.data for pipe, tensor in zip(layout.net.pipes, self.memory.pipes, strict=True)
         }
@@ -112,6 +115,25 @@ def test_a_whole_segment_equals_its_ops_one_by_one_bit_for_bit(n_threads: int) -
     assert all(isinstance(segment, NativeSegment) for segment in whole.segments)
     one_by_one = _Node("tiny-q40.m", "native", n_threads, whole=False)
     assert _logits(whole).tobytes() == _logits(one_by_one).tobytes()
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_a_profiled_segment_computes_the_same_and_tells_the_seconds_of_every_op(n_threads: int) -> None:
+    node = _Node("tiny-q40.m", "native", n_threads)
+    plain, profiled = _logits(node), _Node("tiny-q40.m", "native", n_threads)
+    taken: list[list[float]] = []
+    for segment in profiled.segments:
+        assert isinstance(segment, ProfiledSegment)
+        segment.forward = partial(_profile, segment, taken)  # type: ignore[method-assign]
+    before = perf_counter()
+    assert _logits(profiled).tobytes() == plain.tobytes()
+    assert 0 < sum(map(sum, taken)) <= perf_counter() - before
+    assert [len(seconds) for seconds in taken] == 3 * [len(ops) for ops in profiled.ops]
+    assert all(second > 0 for seconds in taken for second in seconds)
+
+
+def _profile(segment: ProfiledSegment, taken: list[list[float]], batch_size: int) -> None:
+    taken.append(list(segment.profile(batch_size)))
 
 
 class _PythonSilu(BaseKernel):

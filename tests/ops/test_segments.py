@@ -8,6 +8,7 @@ from typing import Any
 from dllama_ops import (
     BaseKernel,
     BoundOp,
+    ProfiledSegment,
     SegmentChoice,
     SequentialSegment,
     build_kernel_table,
@@ -62,6 +63,17 @@ def test_kernels_run_in_order_where_no_plugin_takes_the_segment() -> None:
     choice.segment.forward(1)
     names = ["random-mul-0", "random-silu-0"]
     assert _Counts.calls == [(name, batch_size) for batch_size in (3, 1) for name in names]
+
+
+def test_profiled_kernels_run_as_ever_and_each_has_its_seconds() -> None:
+    segment = _compile().segment
+    assert isinstance(segment, ProfiledSegment)
+    assert not isinstance(WHOLE, ProfiledSegment)
+    _Counts.calls = []
+    seconds = segment.profile(3)
+    assert _Counts.calls == [("random-mul-0", 3), ("random-silu-0", 3)]
+    assert len(seconds) == 2
+    assert all(second > 0 for second in seconds)
 
 
 def test_a_plugin_may_take_the_whole_segment() -> None:

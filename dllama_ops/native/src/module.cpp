@@ -136,14 +136,29 @@ public:
             nb::gil_scoped_release release;
             result = plan_.run(batch_size);
         }
-        if (result.fault.kind == Fault::none)
-            return nb::none();
-        return nb::make_tuple(result.op, uint32_t(result.fault.kind), result.fault.value, result.fault.limit);
+        return fault(result);
+    }
+
+    // What run returns, and the seconds of each op.
+    nb::tuple run_timed(uint32_t batch_size) {
+        Plan::Result result;
+        std::vector<double> seconds;
+        {
+            nb::gil_scoped_release release;
+            result = plan_.run_timed(batch_size, seconds);
+        }
+        return nb::make_tuple(fault(result), nb::cast(seconds));
     }
 
     std::size_t n_steps() const { return plan_.n_steps(); }
 
 private:
+    static nb::object fault(const Plan::Result &result) {
+        if (result.fault.kind == Fault::none)
+            return nb::none();
+        return nb::make_tuple(result.op, uint32_t(result.fault.kind), result.fault.value, result.fault.limit);
+    }
+
     static std::vector<PlanOp> planned(const std::vector<std::shared_ptr<Op>> &ops) {
         std::vector<PlanOp> list;
         for (const std::shared_ptr<Op> &op : ops)
@@ -227,5 +242,6 @@ NB_MODULE(_core, m) {
     nb::class_<BoundPlan>(m, "Plan", "Ops that run in one call, on all threads, without the interpreter's lock.")
         .def(nb::init<std::vector<std::shared_ptr<Op>>, std::shared_ptr<Engine>>(), "ops"_a, "engine"_a)
         .def("run", &BoundPlan::run, "batch_size"_a, "Run on the first rows; returns None, or (op, kind, value, limit) of an index out of range.")
+        .def("run_timed", &BoundPlan::run_timed, "batch_size"_a, "Run as run does; returns what it returns, and the seconds of each op.")
         .def_prop_ro("n_steps", &BoundPlan::n_steps, "Steps between two barriers.");
 }

@@ -1,6 +1,7 @@
 #include "plan.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <numeric>
 #include <stdexcept>
 
@@ -23,6 +24,10 @@ Range range_of(const Tensor &t) {
     const uintptr_t start = reinterpret_cast<uintptr_t>(t.data);
     const std::size_t row = t.float_type == FloatType::unk ? std::size_t(t.y_stride) : n_bytes(t.float_type, t.x);
     return {start, start + (t.z - 1) * t.z_stride + (t.y - 1) * t.y_stride + row};
+}
+
+int64_t nanoseconds() {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 bool overlap(const Tensor &a, const Tensor &b) {
@@ -71,7 +76,7 @@ std::string describe(const PlanOp &op, std::size_t index) {
 
 } // namespace
 
-Plan::Plan(const std::vector<PlanOp> &ops, std::shared_ptr<Engine> engine) : engine_(std::move(engine)) {
+Plan::Plan(const std::vector<PlanOp> &ops, std::shared_ptr<Engine> engine) : engine_(std::move(engine)), n_ops_(ops.size()) {
     std::size_t scratch_bytes = 0;
     for (std::size_t i = 0; i < ops.size(); i++) {
         const PlanOp &op = ops[i];
@@ -205,7 +210,7 @@ Plan::Cut Plan::cut(const Step &step, uint32_t batch_size) const {
     return {column_parts, row_parts};
 }
 
-void Plan::run_part(const Step &step, const Cut &cut, uint32_t part, uint32_t batch_size, Scratch scratch) {
+void Plan::run_part(const Step &step, const Cut &cut, uint32_t part, uint32_t batch_size, Scratch scratch, int64_t *ticks) {
     const uint64_t column_part = part % cut.column_parts, row_part = part / cut.column_parts;
     const uint32_t y0 = uint32_t(row_part * batch_size / cut.row_parts), y1 = uint32_t((row_part + 1) * batch_size / cut.row_parts);
     // Light ops take a row at a time through all of them, heavy ones want all rows at once.
@@ -222,7 +227,10 @@ void Plan::run_part(const Step &step, const Cut &cut, uint32_t part, uint32_t ba
             region.batch_size = batch_size;
             if (region.x0 == region.x1)
                 continue;
+            const int64_t before = ticks == nullptr ? 0 : nanoseconds();
             const Fault fault = op.kernel(op.context, region, scratch);
+            if (ticks != nullptr)
+                ticks[op.index] += nanoseconds() - before;
             if (fault.kind != Fault::none)
                 return report(fault, op.index);
         }
@@ -238,13 +246,14 @@ void Plan::report(const Fault &fault, std::size_t op) {
 
 void Plan::run_thread(uint32_t thread_index) {
     const Scratch scratch = engine_->scratch(thread_index);
+    int64_t *const ticks = ticks_.empty() ? nullptr : ticks_[thread_index].data();
     for (std::size_t i = 0; i < steps_.size(); i++) {
         const Step &step = steps_[i];
         const Cut cut = this->cut(step, batch_size_);
         const uint32_t n_parts = cut.column_parts * cut.row_parts;
         // After a fault nothing more is computed, but all threads still meet at every barrier.
         for (uint32_t part; !has_fault_.load() && (part = counters_[i].next.fetch_add(1, std::memory_order_relaxed)) < n_parts;)
-            run_part(step, cut, part, batch_size_, scratch);
+            run_part(step, cut, part, batch_size_, scratch, ticks);
         if (i + 1 < steps_.size())
             engine_->team.barrier();
     }
@@ -266,6 +275,24 @@ Plan::Result Plan::run(uint32_t batch_size) {
         counters_[i].next.store(0, std::memory_order_relaxed);
     engine_->team.run([](void *plan, uint32_t thread_index) { static_cast<Plan *>(plan)->run_thread(thread_index); }, this);
     return result_;
+}
+
+Plan::Result Plan::run_timed(uint32_t batch_size, std::vector<double> &seconds) {
+    seconds.assign(n_ops_, 0.0);
+    ticks_.assign(engine_->team.n_threads(), std::vector<int64_t>(n_ops_, 0));
+    const int64_t before = nanoseconds();
+    const Result result = run(batch_size);
+    const double total = double(nanoseconds() - before) * 1e-9;
+    int64_t sum = 0;
+    for (const std::vector<int64_t> &thread : ticks_)
+        for (std::size_t i = 0; i < n_ops_; i++) {
+            seconds[i] += double(thread[i]);
+            sum += thread[i];
+        }
+    for (double &s : seconds)
+        s *= sum == 0 ? 0.0 : total / double(sum);
+    ticks_.clear();
+    return result;
 }
 
 } // namespace dllama

@@ -1,0 +1,1 @@
+"""What a worker tells other programs about itself while it runs."""
