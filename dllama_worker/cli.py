@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS, set_up_logging
 from dllama_worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
+from dllama_worker.settings_file import parse_arguments
 
 __all__ = ["limit_library_threads", "main", "make_parser"]
 
@@ -50,6 +51,9 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
+    add(
+        "--config", type=Path, metavar="FILE", help="TOML file of flags, as nthreads = 4; flags override it"
+    )
     add("--host", default=DEFAULT_HOST, help="address to listen on (default: %(default)s)")
     add(
         "--port",
@@ -105,7 +109,7 @@ def limit_library_threads(n_threads: int) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    arguments = make_parser().parse_args(argv)
+    arguments = parse_arguments(make_parser, argv)
     options = WorkerOptions(
         host=arguments.host,
         port=arguments.port,

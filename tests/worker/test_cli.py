@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dllama_worker.cli import make_parser
+from dllama_worker.settings_file import parse_arguments
 from tests.helpers.processes import worker_process
 
 REPOSITORY = Path(__file__).parents[2]
@@ -88,3 +90,69 @@ def test_it_says_that_it_listens_on_loopback_and_how_to_change_that() -> None:
         message = worker.log[-1]["message"]
     assert message.startswith(f"listening on 127.0.0.1:{worker.port}")
     assert "--host 0.0.0.0" in message
+
+
+# Settings from a file --------------------------------------------------------------------------------
+
+
+def test_a_file_sets_flags_and_the_command_line_overrides_it(tmp_path: Path) -> None:
+    file = tmp_path / "worker.toml"
+    file.write_text('port = 9999\nnthreads = 4\nmodel = "llama.m"\nonce = true\nlog-format = "json"\n')
+    arguments = parse_arguments(make_parser, ["--nthreads", "2", "--config", str(file), "--port", "9990"])
+    assert (arguments.port, arguments.nthreads) == (9990, 2)
+    assert (arguments.model, arguments.once, arguments.log_format) == (Path("llama.m"), True, "json")
+    assert arguments.host == make_parser().parse_args([]).host
+
+
+def test_every_flag_can_stand_in_a_file(tmp_path: Path) -> None:
+    for action in make_parser()._actions:
+        name = action.option_strings[-1].removeprefix("--")
+        if name in ("help", "config"):
+            continue
+        value: object = next(iter(action.choices)) if action.choices else "1"
+        if action.nargs == 0:
+            value = True
+        elif action.nargs is not None:
+            value = ["127.0.0.1"]
+        file = tmp_path / "worker.toml"
+        file.write_text(f"{name} = {json.dumps(value)}\n")
+        words = (
+            [f"--{name}"]
+            if value is True
+            else [f"--{name}", *(value if isinstance(value, list) else [value])]
+        )
+        arguments = parse_arguments(make_parser, ["--config", str(file)])
+        arguments.config = None
+        assert arguments == make_parser().parse_args([str(word) for word in words])
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("nthread = 4", "unknown key 'nthread', the nearest is 'nthreads'"),
+        ("log_level = 'debug'", "unknown key 'log_level', the nearest is 'log-level'"),
+        ("config = 'other.toml'", "unknown key 'config'"),
+        ("[worker]\nport = 1", "unknown key 'worker'"),
+        ("nthreads = 0", "nthreads: expected 1 or more, got 0"),
+        ("nthreads = 'many'", "nthreads: invalid _positive value: 'many'"),
+        ("once = 1", "once: "),
+        ("port = true", "port: expected one argument"),
+        ("port = {number = 1}", "port: expected a value or a list of values"),
+        ("port =", "is not TOML: Invalid value (at end of document)"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_a_usage_error(
+    text: str, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "worker.toml"
+    file.write_text(text)
+    with pytest.raises(SystemExit) as ended:
+        parse_arguments(make_parser, ["--config", str(file)])
+    assert ended.value.code == 2
+    assert f"error: {file}: {complaint}" in capsys.readouterr().err
+
+
+def test_a_missing_file_is_a_usage_error(tmp_path: Path) -> None:
+    result = run("--config", str(tmp_path / "none.toml"))
+    assert result.returncode == 2
+    assert "none.toml: cannot be read: No such file or directory" in result.stderr
