@@ -1,7 +1,7 @@
 """Log lines: text for people, JSON for machines, both from the same records.
 
-A record carries ``event`` (a stable name) and ``fields`` (what belongs to it) beside its message; never
-weights or tokens.
+A record carries ``event`` (a stable name), ``session`` (an id, None between sessions) and ``fields`` (what
+belongs to the event) beside its message; never weights or tokens.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """Return ``12:30:59 message``; what is not ordinary says its level."""
+        """Return ``12:30:59 [session] message``; what is not ordinary says its level."""
         clock = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        text = f"{clock} {level}{record.getMessage()}"
+        session = getattr(record, "session", None)
+        text = f"{clock} {f'[{session}] ' if session else ''}{level}{record.getMessage()}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """Return one JSON object: time (UTC), level, event, message, then the event's own fields."""
+        """Return one JSON object: time (UTC), level, event, session, message, then the event's own fields."""
         entry = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "event": getattr(record, "event", record.name),
+            "session": getattr(record, "session", None),
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
         }

@@ -75,6 +75,7 @@ class NetworkClient:
         # A stranger who says nothing must not keep the root out.
         link.set_timeout(self._handshake_timeout)
         greeting = channel.expect(Greeting)
+        self._report.begin_session()
         self._report.info(
             "root_connected",
             f"the root is {link.name}: a cluster of {greeting.n_sockets + 1} nodes, "

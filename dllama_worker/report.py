@@ -7,6 +7,7 @@ library the project only logs, under the logger ``dllama_worker``.
 from __future__ import annotations
 
 import logging
+import secrets
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -41,6 +42,15 @@ class Report:
     def __init__(self, console: Console | None = None) -> None:
         self._log = logging.getLogger(LOGGER_NAME)
         self._console = console
+        self._session: str | None = None
+
+    def begin_session(self) -> None:
+        """Put the id of a new session on every line from here on."""
+        self._session = secrets.token_hex(4)
+
+    def end_session(self) -> None:
+        """Put no session on the lines from here on."""
+        self._session = None
 
     @classmethod
     def for_terminal(cls) -> Report:
@@ -53,15 +63,18 @@ class Report:
 
     def info(self, event: str, message: str, **fields: Any) -> None:
         """Say what happened, in one line."""
-        self._log.info(message, extra={"event": event, "fields": fields})
+        self._log.info(message, extra=self._extra(event, fields))
 
     def warning(self, event: str, message: str, **fields: Any) -> None:
         """Say what is not as it should be."""
-        self._log.warning(message, extra={"event": event, "fields": fields})
+        self._log.warning(message, extra=self._extra(event, fields))
 
     def error(self, event: str, message: str, *, traceback: bool = False, **fields: Any) -> None:
         """Say what failed; ``traceback`` adds where, which only a bug of ours needs."""
-        self._log.error(message, exc_info=traceback, extra={"event": event, "fields": fields})
+        self._log.error(message, exc_info=traceback, extra=self._extra(event, fields))
+
+    def _extra(self, event: str, fields: dict[str, Any]) -> dict[str, Any]:
+        return {"event": event, "session": self._session, "fields": fields}
 
     def table(self, event: str, title: str, rows: Mapping[str, str]) -> None:
         """Show named facts."""

@@ -54,6 +54,7 @@ class Session:
         self._model = model
         self._tracer = tracer
         self._node: Node | None = None
+        self._is_evaluating = self._is_draining = False
 
     def configure(self) -> None:
         """Take the configuration, refuse it or bind it.
@@ -125,7 +126,7 @@ class Session:
             raise InternalError("run needs weights: call load_weights first")
         meter = Meter(self._network.links.values())
         try:
-            while True:
+            while not self._is_draining:
                 self._wait_for_request(meter)
                 event = self._channel.wait_event()
                 if isinstance(event, Closed):
@@ -134,6 +135,7 @@ class Session:
                     raise InternalError(f"expected a control packet from the protocol, got {event!r}")
                 if event.is_stop:
                     return "the root stopped"
+                self._is_evaluating = True
                 meter.start()
                 profile = None
                 if self._monitor.wants_profile(event.batch_size):
@@ -145,8 +147,15 @@ class Session:
                 self._monitor.add_forward(
                     event.batch_size, executor.op_seconds, executor.sync_seconds, profile
                 )
+                self._is_evaluating = False
+            return "asked to stop"
         finally:
             meter.report(self._report)
+
+    def drain(self) -> bool:
+        """Have :meth:`run` end after the forward that runs; tell whether one does. For signal handlers."""
+        self._is_draining = True
+        return self._is_evaluating
 
     def _receive_piece(
         self, node: Node, piece: WeightHeader, local: LocalWeights | None, packing: Packing

@@ -82,6 +82,7 @@ class Worker:
     def connect(self) -> None:
         """Wait for a root, join the mesh, take the configuration and verify it."""
         self.disconnect()
+        self._report.end_session()
         self.listen()
         greeting = self._network.connect()
         self._monitor.begin_session(self._network.links)
@@ -111,14 +112,26 @@ class Worker:
         self._monitor.end_session()
         self._network.disconnect()
 
-    def stop(self) -> None:
-        """Make whatever runs end soon; safe from any thread and from a signal handler."""
+    def drain(self) -> None:
+        """End after the forward that runs, if one does, else now; called again, now. For signal handlers."""
+        session = self._session
+        if self._stopping.is_set() or session is None or not session.drain():
+            self.stop()
+            return
         self._stopping.set()
+        self._monitor.drain()
+        self._report.info("draining", "ending after this forward; a second signal ends it at once")
+
+    def stop(self) -> None:
+        """Make whatever runs end now; safe from any thread and from a signal handler."""
+        self._stopping.set()
+        self._monitor.drain()
         self._network.interrupt()
 
     def close(self) -> None:
         """End everything."""
         self.disconnect()
+        self._report.end_session()
         self._network.close()
         if self._tracer is not None:
             self._tracer.close()
@@ -194,7 +207,7 @@ def _blame(error: Exception) -> ExitCode:
 
 
 def run_worker(options: WorkerOptions, report: Report, *, once: bool) -> int:
-    """Be the command: serve, end cleanly on SIGTERM and Ctrl-C, return the exit code."""
+    """Be the command: serve, end between two forwards on SIGTERM and Ctrl-C, return the exit code."""
     try:
         worker = Worker(options=options, report=report)
     except NodeError as error:
@@ -202,7 +215,7 @@ def run_worker(options: WorkerOptions, report: Report, *, once: bool) -> int:
         return error.exit_code
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        worker.stop()
+        worker.drain()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
