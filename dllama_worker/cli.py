@@ -12,7 +12,7 @@ from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS, set_up_logging
 from dllama_worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
 from dllama_worker.settings_file import parse_arguments
 
-__all__ = ["limit_library_threads", "main", "make_parser"]
+__all__ = ["limit_library_threads", "main", "make_parser", "options_of"]
 
 _DESCRIPTION = (
     "A worker node of a Distributed-Llama cluster. Waits for a root, computes its slice of the model."
@@ -22,6 +22,7 @@ examples:
   dllama-worker                                    listen on loopback, for a root on this machine
   dllama-worker --host 0.0.0.0 --nthreads 4        listen on every interface; there is no authentication
   dllama-worker --model llama.m                    check the weights against a local file, or use it instead
+  dllama-worker doctor                             check this machine, and the way to other nodes
 
 exit codes: 0 ended as asked, 2 wrong arguments or files, 3 another node's fault (with --once),
 4 this machine's (port taken, out of memory), 1 a bug
@@ -107,10 +108,9 @@ def limit_library_threads(n_threads: int) -> None:
         os.environ.setdefault(name, str(n_threads))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    arguments = parse_arguments(make_parser, argv)
-    options = WorkerOptions(
+def options_of(arguments: argparse.Namespace) -> WorkerOptions:
+    """Return what the arguments ask for."""
+    return WorkerOptions(
         host=arguments.host,
         port=arguments.port,
         n_threads=arguments.nthreads,
@@ -120,6 +120,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         metrics_host=arguments.metrics_host,
         metrics_port=arguments.metrics_port,
     )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["doctor"]:
+        from dllama_worker.doctor.cli import main as see_the_doctor
+
+        return see_the_doctor(words[1:])
+    arguments = parse_arguments(make_parser, words)
+    options = options_of(arguments)
     set_up_logging(arguments.log_level, arguments.log_format)
     limit_library_threads(options.n_threads)
     # Only now: NumPy is heavy, and --help should answer at once.

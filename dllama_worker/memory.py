@@ -12,6 +12,7 @@ import numpy as np
 from dllama_ops.tensor import Tensor
 from dllama_proto.messages import BufferConfig, NetConfig, NodeConfig, PipeConfig
 from dllama_worker.errors import MachineError
+from dllama_worker.machine import cgroup_free_memory
 
 __all__ = ["MemoryNeed", "NodeMemory", "available_memory", "check_memory", "memory_need"]
 
@@ -43,7 +44,15 @@ def memory_need(net: NetConfig, node: NodeConfig) -> MemoryNeed:
 
 
 def available_memory() -> int | None:
-    """Return the bytes this machine can still give without swapping, or None where it does not say."""
+    """Return the bytes that this process can still have without swapping, or None where nobody says.
+
+    As much as the machine has, but no more than its control group (a container, a service) leaves it.
+    """
+    bounds = [bound for bound in (_machine_memory(), cgroup_free_memory()) if bound is not None]
+    return min(bounds, default=None)
+
+
+def _machine_memory() -> int | None:
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
