@@ -31,7 +31,11 @@ from dllama_proto.cli import main as proto_main
 from dllama_proto.connection import NEED_DATA
 from dllama_proto.enums import FloatType, OpCode, OpQuantType
 from dllama_proto.errors import RemoteProtocolError
+from dllama_worker.monitoring.collector import make_registry
+from dllama_worker.monitoring.messages import MessageCounts
+from dllama_worker.monitoring.monitor import Monitor
 from tests.helpers.captures import GOLDEN, capture_path
+from tests.helpers.quoted_help import with_help
 from tests.ops.plugins import install
 
 ROOT = Path(__file__).parents[1]
@@ -106,6 +110,35 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 def test_readme_links_to_every_page() -> None:
     text = (ROOT / "README.md").read_text()
     assert [page.name for page in PAGES[1:] if f"(docs/{page.name})" not in text] == []
+
+
+# Help texts -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=page_id)
+def test_quoted_help_is_what_the_commands_print(page: Path) -> None:
+    """Otherwise: python -m tests.helpers.quoted_help"""
+    text = page.read_text()
+    assert with_help(text) == text
+
+
+def test_the_operation_page_quotes_both_commands() -> None:
+    text = (ROOT / "docs/operation.md").read_text()
+    stale = re.sub(r"  --metrics-port.*\n", "", text)
+    assert stale != text
+    assert with_help(stale) == text
+    assert re.findall("<!-- help: (.+) -->", text) == ["dllama-worker", "dllama-worker doctor"]
+
+
+def test_the_operation_page_names_every_metric() -> None:
+    text = (ROOT / "docs/operation.md").read_text()
+    registry = make_registry(Monitor(), MessageCounts())
+    names = {
+        metric.name + ("_total" if metric.type == "counter" else "_info" if metric.type == "info" else "")
+        for metric in registry.collect()
+        if metric.name.startswith("dllama_")
+    }
+    assert set(re.findall(r"^\| `(dllama_worker_\w+)", text, re.M)) == names
 
 
 # Programs -------------------------------------------------------------------------------------------
