@@ -64,7 +64,7 @@ class Cluster:
         for worker_index, address in enumerate(self.addresses):
             self._greet(worker_index, address)
         for channel in self._channels.values():
-            channel.link.set_timeout(None)
+            channel.link.set_deadline(None)
             channel.send(Ack(AckKind.ROOT_READY))
 
     def configure(self, net: NetConfig, configs: Sequence[NodeConfig]) -> None:
@@ -117,7 +117,7 @@ class Cluster:
         except OSError as error:
             raise lost(f"{name} cannot be reached", error) from error
         link = self.links[node_index] = Link(sock, name)
-        link.set_timeout(_GREETING_TIMEOUT)
+        link.set_deadline(_GREETING_TIMEOUT)
         channel = self._channels[node_index] = Channel(link, Connection(Role.ROOT, limits=self._limits))
         others = (other for i, other in enumerate(self.addresses) if i != worker_index)
         peers = tuple(Peer(other.host, other.port) for other in others)

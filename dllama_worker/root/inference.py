@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dllama_worker.errors import InternalError
+from dllama_worker.errors import BadLogits, InternalError
 from dllama_worker.executor import Executor
 from dllama_worker.node import Node
 from dllama_worker.root.cluster import Cluster
@@ -50,6 +50,7 @@ class Inference:
         self._cluster = cluster
         self._tokens = pipes["TOK"]
         self._logits = pipes["LG"][0, :, :vocab_size]
+        self._logits_width = pipes["LG"].shape[2]
         self.n_batches = node.net.n_batches
         self.seq_len = seq_len
         self.position = 0
@@ -58,7 +59,7 @@ class Inference:
         """Evaluate up to ``n_batches`` tokens at the current position and go on behind them.
 
         Returns their logits, [len(tokens)][vocab_size], a view that the next forward overwrites. Raises
-        PeerLost, KernelDataError.
+        PeerLost, KernelDataError, and BadLogits where they are not numbers.
         """
         batch_size = len(tokens)
         if not 0 < batch_size <= self.n_batches or self.position + batch_size > self.seq_len:
@@ -70,9 +71,13 @@ class Inference:
         self._cluster.command(self.position, batch_size)
         self._node.forward(self.position, batch_size)
         self._cluster.forward_done()
+        logits = self._logits[:batch_size]
+        # The largest is NaN where any is. The sampler and perplexity look at each anyway.
+        if not np.isfinite(logits.max()):
+            raise BadLogits(self._blame(logits))
         self.position += batch_size
         timing.add(batch_size, self._executor)
-        return self._logits[:batch_size]
+        return logits
 
     def prefill(self, tokens: Sequence[int], timing: Timing) -> npt.NDArray[np.float32]:
         """Evaluate any number of tokens in full batches; return the logits of the last, [vocab_size]."""
@@ -82,6 +87,18 @@ class Inference:
             logits = self.forward(tokens[start : start + self.n_batches], timing)
         last: npt.NDArray[np.float32] = logits[-1]
         return last
+
+    def _blame(self, logits: npt.NDArray[np.float32]) -> str:
+        """Say whose columns of the logits are no numbers, where not everybody's are."""
+        width = self._logits_width // self._cluster.n_nodes  # of each node, the last one's reaching past the end
+        shares = [logits[:, node * width : (node + 1) * width] for node in range(self._cluster.n_nodes)]
+        bad = [node for node, share in enumerate(shares) if share.size and not np.isfinite(share.max())]
+        names = ["the root" if node == 0 else self._cluster.links[node].name for node in bad]
+        whose = "every node's" if len(bad) == self._cluster.n_nodes else "those of " + ", ".join(names)
+        return (
+            f"the logits at position {self.position} are not numbers ({whose}): expected finite ones; a node "
+            "computes wrongly, or the model's weights are broken"
+        )
 
     def finish(self) -> None:
         """End the session on every worker."""

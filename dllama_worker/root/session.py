@@ -11,7 +11,7 @@ from pathlib import Path
 from dllama_proto.enums import FloatType
 from dllama_worker.demo import MODEL_PATH, TOKENIZER_PATH
 from dllama_worker.kernels import choose_kernels
-from dllama_worker.memory import available_memory, check_memory, memory_need
+from dllama_worker.memory import check_memory, memory_limit, memory_need
 from dllama_worker.model.reader import ModelFile, open_model
 from dllama_worker.node import Node
 from dllama_worker.report import Report, format_bytes
@@ -57,7 +57,7 @@ def open_session(options: RootOptions, report: Report) -> Iterator[RootSession]:
     sync_type = _sync_type(options, model)
     partition = decide_partition(options, model, sync_type, table, report)
     layout = build_layout(model.header, partition, sync_type)
-    check_memory(memory_need(layout.net, layout.nodes[0]), available_memory())
+    check_memory(memory_need(layout.net, layout.nodes[0]), memory_limit(None))
     with ExitStack() as stack:
         tracer = None
         if options.trace is not None:
