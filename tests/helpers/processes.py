@@ -46,6 +46,17 @@ class WorkerProcess:
             if entry["event"] == event:
                 return entry
 
+    def drain(self) -> list[dict[str, Any]]:
+        """Return what has been logged and not been asked for yet; it is not kept."""
+        entries = []
+        while not self._arriving.empty():
+            entry = self._arriving.get()
+            if entry is None:
+                self._arriving.put(None)
+                break
+            entries.append(entry)
+        return entries
+
     def terminate(self, signum: int = signal.SIGTERM) -> int:
         """End it as a person or a service manager would, and return its exit code."""
         self.process.send_signal(signum)
