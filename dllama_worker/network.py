@@ -82,7 +82,7 @@ class NetworkClient:
         link.set_deadline(None)
         peers = join_mesh(greeting, self._door, self.watch, self._mesh_timeout, self._keep)
         self.links = {0: link, **peers}
-        self._doorkeeper = Doorkeeper(self._door)
+        self._doorkeeper = Doorkeeper(self._door, link)
         return greeting
 
     def disconnect(self) -> None:

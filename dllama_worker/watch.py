@@ -12,11 +12,11 @@ import socket
 from dllama_worker.errors import PeerLost
 from dllama_worker.transport import Link
 
-__all__ = ["Stopped", "Watch"]
+__all__ = ["HANG_UP", "Stopped", "Watch"]
 
 #: The other end has closed, even where bytes of it are still unread. Linux only: elsewhere a peer that closes is
 #: noticed by the next forward.
-_HANG_UP = getattr(select, "POLLRDHUP", 0)
+HANG_UP = getattr(select, "POLLRDHUP", 0)
 
 #: At the regular end of a session workers close in any order: the root's word for it may come a little later.
 _GRACE = 0.5
@@ -38,7 +38,7 @@ class Watch:
     def add(self, link: Link) -> None:
         """From now on its hanging up ends every wait for something else."""
         self._links[link.sock.fileno()] = link
-        self._poll.register(link.sock, _HANG_UP)
+        self._poll.register(link.sock, HANG_UP)
 
     def clear(self) -> None:
         """Forget all links: the session is over."""
@@ -59,12 +59,12 @@ class Watch:
 
     def _wait(self, sock: socket.socket, events: int, seconds: float) -> bool:
         target = sock.fileno()
-        self._poll.register(sock, events | _HANG_UP)
+        self._poll.register(sock, events | HANG_UP)
         try:
             ready = dict(self._poll.poll(max(0.0, seconds) * 1000))
         finally:
             if target in self._links:
-                self._poll.register(sock, _HANG_UP)
+                self._poll.register(sock, HANG_UP)
             else:
                 self._poll.unregister(sock)
         if self._wake.fileno() in ready:

@@ -57,26 +57,27 @@ class Cluster:
         return dict(self._channels)
 
     def connect(self) -> None:
-        """Greet every worker in turn, then tell all that the cluster is complete.
+        """Greet every worker in turn.
 
         Raises PeerLost naming the worker and its address, RemoteProtocolError where something else answers.
         """
         for worker_index, address in enumerate(self.addresses):
             self._greet(worker_index, address)
+
+    def configure(self, net: NetConfig, configs: Sequence[NodeConfig]) -> None:
+        """Let the workers join each other, and send every one what all share and its own part.
+
+        ``configs`` is by node index, the root's too. Raises PeerLost.
+        """
+        # One worker after another joins the mesh: nothing on the wire tells who dials, so workers on one host
+        # know each other by the order in which they come. C++ roots leave that order to luck.
         for channel in self._channels.values():
             channel.link.set_deadline(None)
             channel.send(Ack(AckKind.ROOT_READY))
-
-    def configure(self, net: NetConfig, configs: Sequence[NodeConfig]) -> None:
-        """Send every worker what all share and its own part; ``configs`` is by node index, the root's too.
-
-        All workers prepare at the same time. Raises PeerLost.
-        """
-        for channel in self._channels.values():
             channel.send(Ack(AckKind.NET_CONFIG_AHEAD))
             channel.send(net)
-        for channel in self._channels.values():
             channel.expect(Ack)
+        # All prepare at the same time.
         for node_index, channel in self._channels.items():
             channel.send(Ack(AckKind.NODE_CONFIG_AHEAD))
             channel.send(configs[node_index])

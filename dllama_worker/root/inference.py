@@ -90,7 +90,9 @@ class Inference:
 
     def _blame(self, logits: npt.NDArray[np.float32]) -> str:
         """Say whose columns of the logits are no numbers, where not everybody's are."""
-        width = self._logits_width // self._cluster.n_nodes  # of each node, the last one's reaching past the end
+        width = (
+            self._logits_width // self._cluster.n_nodes
+        )  # of each node, the last one's reaching past the end
         shares = [logits[:, node * width : (node + 1) * width] for node in range(self._cluster.n_nodes)]
         bad = [node for node, share in enumerate(shares) if share.size and not np.isfinite(share.max())]
         names = ["the root" if node == 0 else self._cluster.links[node].name for node in bad]

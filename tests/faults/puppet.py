@@ -31,13 +31,15 @@ from dllama_worker.root.sampler import Sampler
 from dllama_worker.root.tokenizer import load_tokenizer
 from dllama_worker.root.weights import node_weight_pieces
 
-__all__ = ["N_TOKENS", "POINTS", "PROMPT"]
+__all__ = ["ACK", "N_TOKENS", "POINTS", "PROMPT"]
 
 #: In the order of a session. ``slice`` is in the middle of a slice of the prompt's forward.
 POINTS = ("handshake", "mesh", "config", "weights", "prefill", "slice", "decode", "idle")
 
 PROMPT = "ROMEO:\nWhat light"
 N_TOKENS = 16
+
+ACK = bytes.fromhex("aaaa6701")
 
 
 class _Puppet(Cluster):
@@ -65,17 +67,19 @@ class _Puppet(Cluster):
         for worker_index, address in enumerate(self.addresses):
             self._greet(worker_index, address)
         self.at("handshake")
-        for channel in reversed(self.channels.values()):
-            channel.link.set_deadline(None)
-            channel.send(Ack(AckKind.ROOT_READY))
-            if channel.link is self.links[len(self.addresses)]:
-                self.at("mesh")
+        last = self.links[len(self.addresses)]
+        if self._point == "mesh":
+            last.send(ACK)
+            self.at("mesh")
 
     def configure(self, net: NetConfig, configs: Sequence[NodeConfig]) -> None:
-        for channel in self.channels.values():
+        for node_index, channel in self.channels.items():
+            channel.link.set_deadline(None)
+            ready = channel.connection.send(Ack(AckKind.ROOT_READY))
+            if self._point != "mesh" or node_index < len(self.addresses):
+                channel.link.send(ready)
             channel.send(Ack(AckKind.NET_CONFIG_AHEAD))
             channel.send(net)
-        for channel in self.channels.values():
             channel.expect(Ack)
         self.at("config")
         for node_index, channel in self.channels.items():

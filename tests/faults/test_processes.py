@@ -18,12 +18,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.hosts import Puppet, end_of_session, generate, puppet, resident_bytes
-from tests.faults.puppet import POINTS
+from tests.faults.puppet import ACK, POINTS
 from tests.helpers.processes import WorkerProcess
 
 pytestmark = pytest.mark.slow
 
-ACK = bytes.fromhex("aaaa6701")
 ALL = os.environ.get("DLLAMA_FAULTS") == "all"
 
 #: Short, so that a test is: what hosts lose by it is tested beside.

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -51,7 +52,7 @@ def main() -> int:
     def binder_target(random: Random) -> bytes:
         said = changed_config(random)
         for kernels in kernel_sets():
-            yield_to(said, lambda kernels=kernels: bind_and_run(said, kernels), f"binder {kernels}")
+            yield_to(said, partial(bind_and_run, said, kernels), f"binder {kernels}")
         return said
 
     def socket_target(random: Random) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 from dllama_proto._writers import write
 from dllama_proto.enums import FloatType, OpCode
 from dllama_proto.errors import LocalProtocolError
-from dllama_proto.events import Ack, AckKind
+from dllama_proto.events import Ack, AckKind, Event
 from dllama_proto.messages import NetConfig, NodeConfig, OpConfig, Size3D
 from tests.helpers.captures import CASES, load
 from tests.worker.replay import Recording, read_recording
@@ -99,7 +99,7 @@ def changed_bytes(random: Random) -> bytes:
 
 
 def _configured(recording: Recording, net: NetConfig, node: NodeConfig) -> bytes:
-    events = [
+    events: list[Event] = [
         recording.greeting, Ack(AckKind.ROOT_READY), Ack(AckKind.NET_CONFIG_AHEAD), net,
         Ack(AckKind.NODE_CONFIG_AHEAD), node,
     ]  # fmt: skip
