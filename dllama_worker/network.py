@@ -36,7 +36,6 @@ class NetworkClient:
         allow: Sequence[Network] = (),
         limits: Limits | None = None,
         handshake_timeout: float = 60.0,
-        mesh_timeout: float = 60.0,
         keepalive: float = KEEPALIVE,
         report: Report | None = None,
     ) -> None:
@@ -44,7 +43,6 @@ class NetworkClient:
         self._door = Door(host, port, allow, self._report)
         self._limits = limits or Limits()
         self._handshake_timeout = handshake_timeout
-        self._mesh_timeout = mesh_timeout
         self._keepalive = keepalive
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._open: list[Link] = []
@@ -80,7 +78,7 @@ class NetworkClient:
         channel.send(Ack(AckKind.GREETING))
         channel.expect(Ack)
         link.set_deadline(None)
-        peers = join_mesh(greeting, self._door, self.watch, self._mesh_timeout, self._keep)
+        peers = join_mesh(greeting, self._door, self.watch, self._handshake_timeout, self._keep)
         self.links = {0: link, **peers}
         self._doorkeeper = Doorkeeper(self._door, link)
         return greeting

@@ -24,8 +24,8 @@ class WorkerOptions:
 
     What others may do: ``allow`` holds the networks that may connect, none for everybody; ``max_memory`` is how
     many bytes a session may take, None for 90 % of what is free. Times are in seconds: a client has
-    ``handshake_timeout`` for each message until its weights are loaded, the cluster ``mesh_timeout`` to connect;
-    during a forward another node may be silent for ``sync_timeout``, None for ever; after ``keepalive`` an idle
+    ``handshake_timeout`` for each message until its weights are loaded, the cluster as long to connect; during a
+    forward another node may be silent for ``sync_timeout``, None for ever; after ``keepalive`` an idle
     one is asked whether it is still there, and given up after as long again.
     """
 
@@ -37,7 +37,6 @@ class WorkerOptions:
     allow: tuple[IPv4Network | IPv6Network, ...] = ()
     max_memory: int | None = None
     handshake_timeout: float = 60.0
-    mesh_timeout: float = 60.0
-    trace: Path | None = None
     sync_timeout: float | None = 120.0
     keepalive: float = 60.0
+    trace: Path | None = None

@@ -62,7 +62,6 @@ class Worker:
             self.options.port,
             allow=self.options.allow,
             handshake_timeout=self.options.handshake_timeout,
-            mesh_timeout=self.options.mesh_timeout,
             keepalive=self.options.keepalive,
             report=self._report,
         )

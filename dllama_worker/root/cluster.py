@@ -21,6 +21,9 @@ __all__ = ["Cluster"]
 _DIAL_TIMEOUT = 5.0
 _GREETING_TIMEOUT = 5.0
 
+#: Seconds it has to join the others and prepare for its part of the model; workers of ours have 60 for each.
+_CONFIGURE_TIMEOUT = 120.0
+
 #: Seconds that a patient root waits for a worker to listen again, and between two looks.
 _PATIENCE = 10.0
 _LOOK_AGAIN = 0.05
@@ -72,17 +75,19 @@ class Cluster:
         # One worker after another joins the mesh: nothing on the wire tells who dials, so workers on one host
         # know each other by the order in which they come. C++ roots leave that order to luck.
         for channel in self._channels.values():
-            channel.link.set_deadline(None)
+            channel.link.set_deadline(_CONFIGURE_TIMEOUT)
             channel.send(Ack(AckKind.ROOT_READY))
             channel.send(Ack(AckKind.NET_CONFIG_AHEAD))
             channel.send(net)
             channel.expect(Ack)
         # All prepare at the same time.
         for node_index, channel in self._channels.items():
+            channel.link.set_deadline(_CONFIGURE_TIMEOUT)
             channel.send(Ack(AckKind.NODE_CONFIG_AHEAD))
             channel.send(configs[node_index])
         for channel in self._channels.values():
             channel.expect(Ack)
+            channel.link.set_deadline(None)
 
     def command(self, position: int, batch_size: int) -> None:
         """Let every worker begin a forward. Raises PeerLost."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests.faults.cable import Cable
 from tests.faults.puppet import N_TOKENS, PROMPT
 from tests.helpers.processes import WorkerProcess
 
@@ -79,12 +80,12 @@ def puppet(point: str, addresses: Sequence[str], prefix: Sequence[str] = ()) -> 
         root.close()
 
 
-def generate(addresses: Sequence[str], prefix: Sequence[str] = ()) -> str:
+def generate(addresses: Sequence[str], prefix: Sequence[str] = (), steps: int = 64) -> str:
     """Run a whole session with ``dllama-root`` and return its text as the puppet writes it."""
     result = subprocess.run(
         [
             *prefix, sys.executable, "-m", "dllama_worker.root", "inference", "--json", "--prompt", PROMPT,
-            "--steps", "64", "--temperature", "0", "--workers", *addresses,
+            "--steps", str(steps), "--temperature", "0", "--workers", *addresses,
         ],
         cwd=_REPOSITORY, capture_output=True, text=True, timeout=_TIMEOUT, check=False,
     )  # fmt: skip
@@ -108,54 +109,50 @@ def _ip(*arguments: str) -> None:
 
 
 def namespaces_missing() -> str | None:
-    """Return why there can be no network namespaces here, or None."""
+    """Return why there can be no network namespaces with a cable between them here, or None."""
     if sys.platform != "linux":
         return "network namespaces are Linux's"
-    name = f"dllama-probe-{os.getpid()}"
     try:
-        _ip("netns", "add", name)
-        _ip("netns", "del", name)
-        subprocess.run(["tc", "-V"], check=True, capture_output=True, timeout=_TIMEOUT)
+        TwoHosts().close()
     except (OSError, subprocess.SubprocessError) as error:
         return f"network namespaces are not allowed here: {error}"
     return None
 
 
 class TwoHosts:
-    """Two hosts with a cable between them: ``root`` at 10.77.0.1, ``worker`` at 10.77.0.2."""
+    """Two hosts with a cable between them: the root's at 10.77.0.1, the worker's at 10.77.0.2."""
 
     WORKER = "10.77.0.2"
 
     def __init__(self) -> None:
-        self._names = {who: f"dllama-{os.getpid()}-{who}" for who in ("root", "worker")}
-        for name in self._names.values():
-            _ip("netns", "add", name)
-        root, worker = self._names["root"], self._names["worker"]
-        _ip("link", "add", "cable", "netns", root, "type", "veth", "peer", "name", "cable", "netns", worker)
-        for number, name in enumerate((root, worker), start=1):
-            _ip("-n", name, "address", "add", f"10.77.0.{number}/24", "dev", "cable")
-            _ip("-n", name, "link", "set", "cable", "up")
-            _ip("-n", name, "link", "set", "lo", "up")
+        pid = os.getpid()
+        self._names = [f"dllama-{pid}-root", f"dllama-{pid}-worker"]
+        devices = [f"root{pid}", f"worker{pid}"]
+        self.cable = Cable(*devices)
+        try:
+            for number, (name, device) in enumerate(zip(self._names, devices, strict=True), start=1):
+                _ip("netns", "add", name)
+                _ip("link", "set", device, "netns", name)
+                _ip("-n", name, "address", "add", f"10.77.0.{number}/24", "dev", device)
+                _ip("-n", name, "link", "set", device, "up")
+                _ip("-n", name, "link", "set", "lo", "up")
+        except BaseException:
+            self.close()
+            raise
 
-    def on(self, who: str) -> list[str]:
-        """Return what to put before a command so that it runs on a host."""
-        return ["ip", "netns", "exec", self._names[who]]
+    def on_root(self) -> list[str]:
+        """Return what to put before a command so that it runs on the root's host."""
+        return ["ip", "netns", "exec", self._names[0]]
 
-    def disturb(self, *how: str) -> None:
-        """Treat packets as ``tc netem`` says, both ways; nothing for a good cable."""
-        for who in self._names:
-            if how:
-                command = ["tc", "qdisc", "replace", "dev", "cable", "root", "netem", *how]
-            else:
-                command = ["tc", "qdisc", "del", "dev", "cable", "root"]
-            subprocess.run(
-                [*self.on(who), *command], check=bool(how), capture_output=True, timeout=_TIMEOUT
-            )
+    def on_worker(self) -> list[str]:
+        """Return what to put before a command so that it runs on the worker's host."""
+        return ["ip", "netns", "exec", self._names[1]]
 
     def close(self) -> None:
         """Remove both."""
-        for name in self._names.values():
-            _ip("netns", "del", name)
+        self.cable.close()
+        for name in self._names:
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True, timeout=_TIMEOUT)
 
 
 def end_of_session(worker: WorkerProcess, seconds: float) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class _Puppet(Cluster):
 
     def configure(self, net: NetConfig, configs: Sequence[NodeConfig]) -> None:
         for node_index, channel in self.channels.items():
-            channel.link.set_deadline(None)
+            channel.link.set_deadline(5.0)
             ready = channel.connection.send(Ack(AckKind.ROOT_READY))
             if self._point != "mesh" or node_index < len(self.addresses):
                 channel.link.send(ready)
@@ -87,6 +87,7 @@ class _Puppet(Cluster):
             channel.send(configs[node_index])
         for channel in self.channels.values():
             channel.expect(Ack)
+            channel.link.set_deadline(None)
 
     def command(self, position: int, batch_size: int) -> None:
         super().command(position, batch_size)
