@@ -7,7 +7,7 @@ NATIVE := dllama_ops/native
 
 MINUTES := 10
 
-.PHONY: test lint types unit demo fuzz fuzz-asan soak test-native test-native-asan test-native-tsan test-aarch64 clean
+.PHONY: test lint types unit demo fuzz fuzz-asan faults soak test-native test-native-asan test-native-tsan test-aarch64 clean
 
 # Text on a cluster of two processes, with the small model that comes with the package.
 demo: $(STAMP)
@@ -50,6 +50,10 @@ fuzz-asan: $(STAMP)
 	cmake --build build/$@ --parallel 2
 	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
 		$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --target binder --extension build/$@/_core*.so
+
+# Every fault at every point of a session; the tests take a few of them.
+faults: $(STAMP)
+	DLLAMA_FAULTS=all $(BIN)/pytest tests/faults
 
 # Text generated again and again on one worker process, with faults in between: the same text every time.
 soak: $(STAMP)

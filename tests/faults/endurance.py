@@ -74,6 +74,7 @@ def many_sessions(count: int, *arguments: str) -> tuple[Holdings, Holdings]:
             worker.wait_for("session_ended", "session_failed", "turned_away")
             worker.log.clear()
         _say(worker.port, said)
+        worker.wait_for("session_ended")
         after = Holdings.of(worker.process.pid)
         assert worker.terminate() == 0
     finally:

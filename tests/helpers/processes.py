@@ -29,7 +29,7 @@ class WorkerProcess:
         self.process = subprocess.Popen(command, cwd=_REPOSITORY, stderr=subprocess.PIPE, text=True)
         self.log: list[dict[str, Any]] = []
         self._arriving: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._reader = threading.Thread(target=self._read)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.port = int(self.wait_for("listening")["port"])
 
