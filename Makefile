@@ -7,7 +7,10 @@ TOOLS_BIN := $(TOOLS)/bin
 
 NATIVE := dllama_ops/native
 
-.PHONY: test lint types unit demo packaging lock audit test-native test-native-asan test-native-tsan test-aarch64 clean
+MINUTES := 10
+
+.PHONY: test lint types unit demo fuzz fuzz-asan faults soak packaging lock audit test-native test-native-asan test-native-tsan \
+	test-aarch64 clean
 
 # Text on a cluster of two processes, with the small model that comes with the package.
 demo: $(STAMP)
@@ -65,6 +68,27 @@ test-native test-native-asan test-native-tsan test-aarch64:
 test-native-asan: NATIVE_OPTIONS := -DDLLAMA_SANITIZE=address,undefined
 test-native-tsan: NATIVE_OPTIONS := -DDLLAMA_SANITIZE=thread
 test-aarch64: NATIVE_OPTIONS := -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/tests/native/cpp/aarch64.cmake
+
+# Random input to the parser, to the binder with every kernel set, and to a running worker; findings stay in
+# tests/fuzz/corpus. With address sanitizer: the binder alone, on native kernels that are built for it.
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+fuzz-asan: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check nanobind
+	cmake -S $(NATIVE) -B build/$@ -DDLLAMA_SANITIZE=address,undefined -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
+		-Dnanobind_DIR=$$($(BIN)/python -m nanobind --cmake_dir)
+	cmake --build build/$@ --parallel 2
+	LD_PRELOAD=$$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
+		$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --target binder --extension build/$@/_core*.so
+
+# Every fault at every point of a session; the tests take a few of them.
+faults: $(STAMP)
+	DLLAMA_FAULTS=all $(BIN)/pytest tests/faults
+
+# Text generated again and again on one worker process, with faults in between: the same text every time.
+soak: $(STAMP)
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
 
 # With LOCKED=1 exactly what requirements/ says, checked by hash; else whatever pyproject.toml allows.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
 from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS, set_up_logging
@@ -20,7 +21,7 @@ _DESCRIPTION = (
 _EPILOG = """\
 examples:
   dllama-worker                                    listen on loopback, for a root on this machine
-  dllama-worker --host 0.0.0.0 --nthreads 4        listen on every interface; there is no authentication
+  dllama-worker --host 0.0.0.0 --allow 10.0.0.0/8  listen on every interface, for nodes of one network
   dllama-worker --model llama.m                    check the weights against a local file, or use it instead
   dllama-worker doctor                             check this machine, and the way to other nodes
 
@@ -40,6 +41,34 @@ def _port(text: str) -> int:
     value = int(text)
     if not 0 <= value <= 65535:
         raise argparse.ArgumentTypeError(f"expected 0 to 65535, got {value}")
+    return value
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"expected an address or network like 192.168.1.0/24: {error}"
+        ) from None
+
+
+def _size(text: str) -> int:
+    number, unit = text[:-1], text[-1:].upper()
+    factor = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}.get(unit)
+    try:
+        value = int(text) if factor is None else int(float(number) * factor)
+    except (ValueError, OverflowError):
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of bytes like 8G or 500M, got {text!r}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"expected seconds, more than 0, got {text}")
     return value
 
 
@@ -82,6 +111,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="FILE.json",
         help="write when each op and sync ran (see dllama-proto timeline)",
     )
+    _add_limits(parser)
     add("--log-level", choices=LOG_LEVELS, default="info", help="least level to log (default: info)")
     add("--log-format", choices=LOG_FORMATS, default="text", help="how to log (default: text)")
     add(
@@ -102,6 +132,45 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("what others may do").add_argument
+    add(
+        "--allow",
+        nargs="+",
+        type=_network,
+        default=[],
+        metavar="CIDR",
+        help="networks of root and workers; who calls from elsewhere is turned away (default: all may call)",
+    )
+    add(
+        "--max-memory",
+        type=_size,
+        metavar="BYTES",
+        help="most that a session may take, as 8G or 500M (default: 90%% of what is free)",
+    )
+    add(
+        "--handshake-timeout",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="for each message of a root until weights are loaded (default: 60)",
+    )
+    add(
+        "--sync-timeout",
+        type=_seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="how long another node may be silent during a forward (default: 120)",
+    )
+    add(
+        "--keepalive",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="idle time after which TCP asks whether a node is still there (default: 60)",
+    )
+
+
 def limit_library_threads(n_threads: int) -> None:
     """Bound the threads of NumPy's matrix library; it reads this once, when it is loaded."""
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
@@ -119,6 +188,11 @@ def options_of(arguments: argparse.Namespace) -> WorkerOptions:
         trace=arguments.trace,
         metrics_host=arguments.metrics_host,
         metrics_port=arguments.metrics_port,
+        allow=tuple(arguments.allow),
+        max_memory=arguments.max_memory,
+        handshake_timeout=arguments.handshake_timeout,
+        sync_timeout=arguments.sync_timeout,
+        keepalive=arguments.keepalive,
     )
 
 

@@ -12,6 +12,7 @@ from enum import IntEnum
 from dllama_proto.errors import LocalProtocolError, RemoteProtocolError
 
 __all__ = [
+    "BadLogits",
     "ConfigRejected",
     "ExitCode",
     "InternalError",
@@ -74,6 +75,12 @@ class ConfigRejected(NodeError):
 
 class WeightMismatch(NodeError):
     """Weights are missing, or differ from the local model file; names the tensor."""
+
+    exit_code = ExitCode.PEER
+
+
+class BadLogits(NodeError):
+    """What the cluster computed is not numbers: a node is broken or lies, or the model's weights are broken."""
 
     exit_code = ExitCode.PEER
 

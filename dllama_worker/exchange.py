@@ -68,11 +68,13 @@ class _Transfer:
         self._advance(n)
 
     def receive_some(self, flags: int) -> None:
-        """Receive what there is; with MSG_WAITALL, everything. Raises PeerLost."""
+        """Receive what there is; with MSG_WAITALL, everything. Raises PeerLost, also where a peer stalls."""
         try:
             n = self.link.sock.recvmsg_into(self.buffers[:_IOV_MAX], 0, flags)[0]
         except BlockingIOError:
-            return
+            if flags & socket.MSG_DONTWAIT:
+                return
+            raise _stalled(self) from None
         except OSError as error:
             raise lost(self.link.name, error) from error
         if n == 0:
@@ -89,6 +91,13 @@ class _Transfer:
         self.buffers = self.buffers[done:]
         if n:
             self.buffers[0] = self.buffers[0][n:]
+
+
+def _stalled(transfer: _Transfer) -> PeerLost:
+    link = transfer.link
+    return PeerLost(
+        link.name, f"stalled for {link.stall_timeout:g} s with {transfer.left} bytes of a sync to go"
+    )
 
 
 class Exchange:
@@ -131,8 +140,12 @@ def _both_ways(outgoing: list[_Transfer], incoming: list[_Transfer]) -> None:
     poller = select.poll()
     for fd in senders.keys() | receivers.keys():
         poller.register(fd, _interest(fd in senders, fd in receivers))
+    patience = outgoing[0].link.stall_timeout
     while senders:
-        for fd, events in poller.poll():
+        ready = poller.poll(None if patience is None else patience * 1000)
+        if not ready:
+            raise _stalled(next(iter(senders.values())))
+        for fd, events in ready:
             if fd in receivers and events & ~select.POLLOUT:
                 receivers[fd].receive_some(socket.MSG_DONTWAIT)
                 if not receivers[fd].left:

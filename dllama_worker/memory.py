@@ -14,7 +14,16 @@ from dllama_proto.messages import BufferConfig, NetConfig, NodeConfig, PipeConfi
 from dllama_worker.errors import MachineError
 from dllama_worker.machine import cgroup_free_memory
 
-__all__ = ["MemoryNeed", "NodeMemory", "available_memory", "check_memory", "memory_need"]
+__all__ = ["MemoryNeed", "NodeMemory", "available_memory", "check_memory", "memory_limit", "memory_need"]
+
+#: How much of what the machine has free a session may take, unless told otherwise: it is not alone there.
+_SHARE_OF_FREE = 0.9
+
+#: What an op with its kernel takes beside its weight; what a sync takes for each node it goes to or comes from;
+#: what a row of a pipe does that travels (a view of it for each such node).
+_OP_BYTES = 8_192
+_TRANSFER_BYTES = 512
+_ROW_BYTES = 256
 
 #: Whole cache lines, and wide enough for any vector register.
 _ALIGNMENT = 64
@@ -22,16 +31,17 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True, slots=True)
 class MemoryNeed:
-    """Bytes that a configuration asks for."""
+    """Bytes that a configuration asks for; ``bookkeeping`` is what this program takes to run it, at most."""
 
     pipes: int
     buffers: int
     weights: int
+    bookkeeping: int = 0
 
     @property
     def total(self) -> int:
         """All of it, in bytes."""
-        return self.pipes + self.buffers + self.weights
+        return self.pipes + self.buffers + self.weights + self.bookkeeping
 
 
 def memory_need(net: NetConfig, node: NodeConfig) -> MemoryNeed:
@@ -40,7 +50,17 @@ def memory_need(net: NetConfig, node: NodeConfig) -> MemoryNeed:
         pipes=sum(pipe.size.n_bytes for pipe in net.pipes),
         buffers=sum(buffer.size.n_bytes for buffer in node.buffers),
         weights=sum(op.weight_size.n_bytes for segment in node.segments for op in segment.ops),
+        bookkeeping=_bookkeeping(net, node),
     )
+
+
+def _bookkeeping(net: NetConfig, node: NodeConfig) -> int:
+    """Bound what ops and lanes take: a few bytes of configuration may ask for millions of rows to exchange."""
+    syncs = [(sync.pipe_index, sync.sync_type) for segment in node.segments for sync in segment.syncs]
+    n_ops = sum(len(segment.ops) for segment in node.segments)
+    links = 2 * (net.n_nodes - 1)
+    rows = links * len(set(syncs)) * net.n_batches
+    return n_ops * _OP_BYTES + links * len(syncs) * _TRANSFER_BYTES + rows * _ROW_BYTES
 
 
 def available_memory() -> int | None:
@@ -65,12 +85,21 @@ def _machine_memory() -> int | None:
         return None
 
 
-def check_memory(need: MemoryNeed, available: int | None) -> None:
-    """Refuse, before anything is allocated, what this machine cannot hold. Raises MachineError."""
-    if available is not None and need.total > available:
+def memory_limit(max_memory: int | None) -> int | None:
+    """Return how many bytes a session may take: what was asked for, else a share of what is free now."""
+    if max_memory is not None:
+        return max_memory
+    available = available_memory()
+    return None if available is None else int(available * _SHARE_OF_FREE)
+
+
+def check_memory(need: MemoryNeed, limit: int | None) -> None:
+    """Refuse, before anything is allocated, what would take more than ``limit``. Raises MachineError."""
+    if limit is not None and need.total > limit:
         raise MachineError(
-            f"the configuration needs {need.total:,} bytes ({need.weights:,} of them weights), this machine "
-            f"has {available:,} free: use more nodes, a smaller model or a shorter --max-seq-len at the root"
+            f"the configuration needs {need.total:,} bytes ({need.weights:,} of them weights), expected no more "
+            f"than {limit:,} (--max-memory, or {_SHARE_OF_FREE:.0%} of what is free): use more nodes, a smaller "
+            "model or a shorter --max-seq-len at the root"
         )
 
 

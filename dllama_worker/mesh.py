@@ -8,34 +8,42 @@ taken, as C++ does for all.
 
 from __future__ import annotations
 
-import select
+import errno
+import os
 import socket
 import time
 from collections.abc import Callable
 
 from dllama_proto.messages import Greeting, Peer
 from dllama_proto.sync_plan import node_of_socket
+from dllama_worker.door import Caller, Door
 from dllama_worker.errors import PeerLost
 from dllama_worker.transport import Link, lost
+from dllama_worker.watch import Watch
 
 __all__ = ["join_mesh"]
 
 #: How long callers from unlisted addresses wait for the listed ones to turn up.
 _UNLISTED_GRACE = 2.0
 
+#: How many of them are kept at once.
+_MOST_UNLISTED = 255
+
+_UNDER_WAY = (0, errno.EINPROGRESS)
+
 
 def join_mesh(
     greeting: Greeting,
-    listener: socket.socket,
+    door: Door,
+    watch: Watch,
     timeout: float,
-    turned_away: Callable[[str, str], None],
-    keep: Callable[[Link], None],
+    keep: Callable[[socket.socket, str], Link],
 ) -> dict[int, Link]:
     """Connect to every other worker; return the links by node index.
 
-    ``keep`` is told of every link at once, so that its owner can close it whatever happens; ``turned_away``
-    of every caller who is no peer (address, why). Raises PeerLost where a peer cannot be reached or does
-    not come within ``timeout`` seconds.
+    ``keep`` makes a link of a socket and a name, and is called at once, so that the link's owner can close it
+    whatever happens. Raises PeerLost where a peer cannot be reached or does not come within ``timeout``
+    seconds or the root hangs up meanwhile, Stopped.
     """
     deadline = time.monotonic() + timeout
     links: dict[int, Link] = {}
@@ -45,12 +53,10 @@ def join_mesh(
         node = node_of_socket(own_node, position + 1)
         if node < own_node:
             expected[node] = peer
-            continue
-        links[node] = _dial(node, peer, deadline)
-        keep(links[node])
-    for node, sock in _accept(expected, listener, deadline, turned_away).items():
-        links[node] = Link(sock, _name(node, expected[node]))
-        keep(links[node])
+        else:
+            links[node] = keep(_dial(node, peer, door, watch, deadline), _name(node, peer))
+    for node, caller in _accept(expected, door, watch, deadline).items():
+        links[node] = keep(caller.sock, _name(node, expected[node]))
     return links
 
 
@@ -58,16 +64,34 @@ def _name(node: int, peer: Peer) -> str:
     return f"node {node} ({peer.host}:{peer.port})"
 
 
-def _dial(node: int, peer: Peer, deadline: float) -> Link:
-    name = _name(node, peer)
+def _dial(node: int, peer: Peer, door: Door, watch: Watch, deadline: float) -> socket.socket:
+    """Connect to a peer at the first of its addresses that answers."""
+    name = f"{_name(node, peer)}, which the root told us to dial"
+    failure = PeerLost(name, "nothing is known by that name")
     try:
-        sock = socket.create_connection(
-            (peer.host, peer.port), timeout=max(0.1, deadline - time.monotonic())
-        )
+        found = socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise lost(f"{name}, which the root told us to dial", error) from error
-    sock.settimeout(None)
-    return Link(sock, name)
+        raise lost(name, error) from error
+    for family, kind, protocol, _, address in found:
+        if not door.permits(str(address[0])):
+            failure = PeerLost(name, f"{address[0]} is not in --allow")
+            continue
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            code = sock.connect_ex(address)
+            if code in _UNDER_WAY:
+                in_time = watch.writable(sock, deadline - time.monotonic())
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if in_time else errno.ETIMEDOUT
+            if code == 0:
+                sock.setblocking(True)
+                return sock
+        except BaseException:
+            sock.close()
+            raise
+        sock.close()
+        failure = PeerLost(name, os.strerror(code))
+    raise failure
 
 
 def _addresses(peer: Peer) -> frozenset[str]:
@@ -79,54 +103,44 @@ def _addresses(peer: Peer) -> frozenset[str]:
     return frozenset(str(entry[4][0]) for entry in found)
 
 
-def _accept(
-    expected: dict[int, Peer],
-    listener: socket.socket,
-    deadline: float,
-    turned_away: Callable[[str, str], None],
-) -> dict[int, socket.socket]:
+def _accept(expected: dict[int, Peer], door: Door, watch: Watch, deadline: float) -> dict[int, Caller]:
     """Accept one connection for each expected node; the dictionary is in the root's order."""
     addresses = {node: _addresses(peer) for node, peer in expected.items()}
-    accepted: dict[int, socket.socket] = {}
-    unlisted: list[tuple[socket.socket, str]] = []
+    accepted: dict[int, Caller] = {}
+    unlisted: list[Caller] = []
     try:
         while missing := [node for node in expected if node not in accepted]:
-            patience = _UNLISTED_GRACE if len(unlisted) >= len(missing) else deadline - time.monotonic()
-            caller = _next_caller(listener, max(0.0, min(patience, deadline - time.monotonic())))
-            if caller is None:
+            left = deadline - time.monotonic()
+            patience = min(left, _UNLISTED_GRACE) if len(unlisted) >= len(missing) else left
+            if not watch.readable(door.sock, patience):
                 if len(unlisted) < len(missing):
                     names = ", ".join(_name(node, expected[node]) for node in missing)
                     raise PeerLost(names, "did not connect to us in time")
-                accepted.update((node, unlisted.pop(0)[0]) for node in missing)
+                accepted.update((node, unlisted.pop(0)) for node in missing)
                 continue
-            sock, address = caller
-            if not _is_silent(sock):
-                turned_away(address, "a peer says nothing before the first sync; this one did, or hung up")
-                sock.close()
+            caller = door.accept()
+            if caller is None:
                 continue
-            node = next((node for node in missing if address in addresses[node]), None)
-            if node is None:
-                unlisted.append(caller)
-            else:
-                accepted[node] = sock
+            if not _is_silent(caller.sock):
+                door.turn_away(
+                    caller, "a peer says nothing before the first sync; this one did, or hung up"
+                )
+                continue
+            node = next((node for node in missing if caller.host in addresses[node]), None)
+            if node is not None:
+                accepted[node] = caller
+                continue
+            unlisted.append(caller)
+            if len(unlisted) > _MOST_UNLISTED:
+                door.turn_away(unlisted.pop(0), "not in the root's list of workers")
     except BaseException:
-        for sock in accepted.values():
-            sock.close()
+        for caller in accepted.values():
+            caller.sock.close()
         raise
     finally:
-        for sock, address in unlisted:
-            turned_away(address, "not in the root's list of workers")
-            sock.close()
+        for caller in unlisted:
+            door.turn_away(caller, "not in the root's list of workers")
     return accepted
-
-
-def _next_caller(listener: socket.socket, patience: float) -> tuple[socket.socket, str] | None:
-    readable, _, _ = select.select([listener], [], [], patience)
-    if not readable:
-        return None
-    sock, address = listener.accept()
-    sock.setblocking(True)
-    return sock, str(address[0])
 
 
 def _is_silent(sock: socket.socket) -> bool:

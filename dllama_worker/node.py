@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from dllama_ops.kernel import CompiledSegment
+from dllama_ops.kernel import BoundOp, CompiledSegment
 from dllama_ops.segments import compile_segment
 from dllama_ops.table import KernelTable
 from dllama_proto.messages import NetConfig, NodeConfig
@@ -51,7 +51,10 @@ class Node:
         prefault_weights(op.kernel for op in self.bound.weighted.values())
         self._table = table
         self._n_threads = n_threads
+        self._make_synchronizer = make_synchronizer
         self._synchronizer = make_synchronizer(net, config, self.memory.pipe_bytes, links)
+        self._segments: list[CompiledSegment | None] = []
+        self._tracer: Tracer | None = None
         self._positions = [self.memory.pipes[sync.pipe_index].data for sync in net.pre_syncs]
         self._row_numbers = np.arange(net.n_batches, dtype=np.float32)
         self.executor: Executor | None = None
@@ -63,20 +66,28 @@ class Node:
         missing.
         """
         self.weights.finish(self.bound.segments)
-        if tracer is not None:
-            watched = tracer.watch(self.net, self.config, self.bound.segments, self._synchronizer)
-            self.executor = Executor(*watched)
+        self._tracer = tracer
+        if tracer is None:
+            self._segments = [self._compile(ops, report) if ops else None for ops in self.bound.segments]
+        self._start()
+
+    def relink(self, links: Mapping[int, Link]) -> None:
+        """Go on over other links, with the weights that are there: the other nodes have been connected anew."""
+        self._synchronizer = self._make_synchronizer(self.net, self.config, self.memory.pipe_bytes, links)
+        self._start()
+
+    def _compile(self, ops: tuple[BoundOp, ...], report: Report) -> CompiledSegment:
+        choice = compile_segment(self._table.compilers, ops, self._n_threads)
+        for fault in choice.faults:
+            report.warning("plugin_fault", str(fault))
+        return choice.segment
+
+    def _start(self) -> None:
+        if self._tracer is None:
+            self.executor = Executor(self._segments, self._synchronizer)
             return
-        segments: list[CompiledSegment | None] = []
-        for ops in self.bound.segments:
-            if not ops:
-                segments.append(None)
-                continue
-            choice = compile_segment(self._table.compilers, ops, self._n_threads)
-            for fault in choice.faults:
-                report.warning("plugin_fault", str(fault))
-            segments.append(choice.segment)
-        self.executor = Executor(segments, self._synchronizer)
+        watched = self._tracer.watch(self.net, self.config, self.bound.segments, self._synchronizer)
+        self.executor = Executor(*watched)
 
     def forward(self, position: int, batch_size: int) -> None:
         """Evaluate rows at ``position`` and on (C++ ``tryReadControlPacket``, ``NnExecutor::forward``)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 __all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "WorkerOptions"]
@@ -18,10 +19,15 @@ class WorkerOptions:
     """How a worker listens, computes and reports.
 
     ``model`` is a local .m file to take weights from (or check the root's against). ``kernels`` is a
-    preference list ``PLUGIN[:VARIANT],…``, empty for the best there is. ``handshake_timeout`` is how many
-    seconds a client has for its greeting, ``mesh_timeout`` how many the cluster has to connect. ``trace`` is
-    the file to write a timeline to. ``metrics_port`` is where ``/metrics`` and ``/healthz`` are served, 0 for any
-    port, None for nowhere.
+    preference list ``PLUGIN[:VARIANT],…``, empty for the best there is. ``trace`` is the file to write a
+    timeline to. ``metrics_port`` is where ``/metrics`` and ``/healthz`` are served, 0 for any port, None for
+    nowhere.
+
+    What others may do: ``allow`` holds the networks that may connect, none for everybody; ``max_memory`` is how
+    many bytes a session may take, None for 90 % of what is free. Times are in seconds: a client has
+    ``handshake_timeout`` for each message until its weights are loaded, the cluster as long to connect; during a
+    forward another node may be silent for ``sync_timeout``, None for ever; after ``keepalive`` an idle
+    one is asked whether it is still there, and given up after as long again.
     """
 
     host: str = DEFAULT_HOST
@@ -29,8 +35,11 @@ class WorkerOptions:
     n_threads: int = 1
     model: Path | None = None
     kernels: str = ""
-    handshake_timeout: float = 10.0
-    mesh_timeout: float = 60.0
+    allow: tuple[IPv4Network | IPv6Network, ...] = ()
+    max_memory: int | None = None
+    handshake_timeout: float = 60.0
+    sync_timeout: float | None = 120.0
+    keepalive: float = 60.0
     trace: Path | None = None
     metrics_host: str = DEFAULT_HOST
     metrics_port: int | None = None

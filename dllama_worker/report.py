@@ -69,7 +69,9 @@ class Report:
         """Say what is not as it should be."""
         self._log.warning(message, extra=self._extra(event, fields))
 
-    def error(self, event: str, message: str, *, traceback: bool = False, **fields: Any) -> None:
+    def error(
+        self, event: str, message: str, *, traceback: BaseException | None = None, **fields: Any
+    ) -> None:
         """Say what failed; ``traceback`` adds where, which only a bug of ours needs."""
         self._log.error(message, exc_info=traceback, extra=self._extra(event, fields))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 from dllama_ops.table import KernelTable
@@ -10,7 +11,7 @@ from dllama_proto.messages import ControlPacket, Greeting, WeightHeader
 from dllama_worker.config import ConfigReader
 from dllama_worker.errors import InternalError, PeerLost, WeightMismatch
 from dllama_worker.local_weights import LocalWeights
-from dllama_worker.memory import available_memory, check_memory, memory_need
+from dllama_worker.memory import check_memory, memory_limit, memory_need
 from dllama_worker.meter import Meter
 from dllama_worker.model.reader import ModelFile
 from dllama_worker.monitoring.monitor import Monitor
@@ -26,6 +27,9 @@ __all__ = ["Session"]
 
 #: A root that is silent for this long has finished a request: tell what it took.
 _REQUEST_GAP = 1.0
+
+#: Bytes a second below which weights are no weights but a way to keep a worker busy. Wi-Fi at its worst has more.
+_LEAST_WEIGHT_RATE = 16_384
 
 
 class Session:
@@ -47,6 +51,7 @@ class Session:
         self._network = network
         self._channel = network.root
         self._greeting = greeting
+        self._options = options
         self._n_threads = options.n_threads
         self._table = table
         self._report = report
@@ -62,22 +67,24 @@ class Session:
         Raises ConfigRejected, MachineError, PeerLost, RemoteProtocolError.
         """
         reader = ConfigReader(self._channel)
+        self._await_root()
         net = reader.read_net()
+        self._await_root()
         config = reader.read_node()
         self._report.table("model", "model", describe_model(net, config))
-        need, available = memory_need(net, config), available_memory()
+        need, limit = memory_need(net, config), memory_limit(self._options.max_memory)
         self._report.info(
             "memory",
             f"memory needed {format_bytes(need.total)} (weights {format_bytes(need.weights)}, buffers "
-            f"{format_bytes(need.buffers)}, pipes {format_bytes(need.pipes)}), available "
-            + ("unknown" if available is None else format_bytes(available)),
+            f"{format_bytes(need.buffers)}, pipes {format_bytes(need.pipes)}), may take "
+            + ("any amount" if limit is None else format_bytes(limit)),
             needed=need.total,
             weights=need.weights,
             buffers=need.buffers,
             pipes=need.pipes,
-            available=available,
+            limit=limit,
         )
-        check_memory(need, available)
+        check_memory(need, limit)
         self._node = Node(net, config, self._network.links, self._table, self._n_threads)
         reader.accept()
         self._monitor.load(need)
@@ -95,13 +102,19 @@ class Session:
             self._report.progress("weights", "weights", node.weights.total) as advance,
             Packing(self._n_threads) as packing,
         ):
-            while not isinstance(event := self._channel.wait_event(), WeightsEnd):
+            started = time.monotonic()
+            while True:
+                self._await_root()
+                event = self._channel.wait_event()
+                if isinstance(event, WeightsEnd):
+                    break
                 if not isinstance(event, WeightHeader):
                     raise PeerLost(
                         self._channel.link.name, "closed the connection before all weights had come"
                     )
                 self._receive_piece(node, event, local, packing)
                 advance(event.n_bytes)
+                self._check_pace(node.weights.n_bytes, time.monotonic() - started)
             packing.finish()
             if node.weights.is_untouched and local is not None:
                 for name, index, offset, data in local.portions():
@@ -111,6 +124,10 @@ class Session:
             raise WeightMismatch("the root sent no weights: start this worker with --model PATH")
         node.ready(self._report, self._tracer)
         self._channel.send(Ack(AckKind.WEIGHTS))
+        # From here on silence is legal for days; only in the middle of a forward it is not.
+        for link in self._network.links.values():
+            link.set_deadline(None)
+            link.set_stall_timeout(self._options.sync_timeout)
         self._monitor.serve()
         self._report.info(
             "weights_loaded",
@@ -165,17 +182,37 @@ class Session:
         if local is None:
             view = node.weights.view(piece.name, piece.op_index, piece.offset, piece.n_bytes)
         if view is not None:
-            self._channel.receive_payload_into(view)
             node.weights.arrived(piece.name, piece.op_index, piece.offset, piece.n_bytes)
-            return
         for start in range(0, piece.n_bytes, PART_BYTES):
-            part = packing.memory(min(PART_BYTES, piece.n_bytes - start))
+            n_bytes = min(PART_BYTES, piece.n_bytes - start)
+            self._channel.link.set_deadline(self._options.handshake_timeout)
+            if view is not None:
+                self._channel.receive_payload_into(view[start : start + n_bytes])
+                continue
+            part = packing.memory(n_bytes)
             self._channel.receive_payload_into(part)
             packing.hand_over(partial(_load, node, piece, start, local), part)
 
+    def _await_root(self) -> None:
+        """Wait for the root's next message, which has a time limit, and notice who hangs up meanwhile."""
+        seconds, link = self._options.handshake_timeout, self._channel.link
+        link.set_deadline(seconds)
+        if not self._network.watch.readable(link.sock, seconds):
+            raise PeerLost(link.name, f"said nothing for {seconds:g} s (--handshake-timeout)")
+
+    def _check_pace(self, n_bytes: int, seconds: float) -> None:
+        """A root may pause, but not send a byte now and then for ever."""
+        if seconds > self._options.handshake_timeout + n_bytes / _LEAST_WEIGHT_RATE:
+            raise PeerLost(
+                self._channel.link.name,
+                f"weights come too slowly: expected {_LEAST_WEIGHT_RATE} bytes a second, got {n_bytes} bytes in "
+                f"{seconds:.0f} s",
+            )
+
     def _wait_for_request(self, meter: Meter) -> None:
-        """Tell what the last request took once the root falls silent."""
-        if not self._channel.link.wait_readable(_REQUEST_GAP):
+        """Wait as long as it takes; tell what the last request took once the root falls silent."""
+        watch, root = self._network.watch, self._channel.link.sock
+        while not watch.readable(root, _REQUEST_GAP):
             meter.report(self._report)
 
     def _configured(self) -> Node:

@@ -6,18 +6,24 @@ Whatever the socket does wrong becomes :class:`PeerLost` with the node's name; n
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
+import struct
 import sys
+import time
 
 from dllama_worker.errors import PeerLost
 
-__all__ = ["Link", "lost"]
+__all__ = ["KEEPALIVE", "Link", "lost"]
+
+#: Seconds of silence after which the kernel asks a host whether it is still there; as many later it is given up.
+KEEPALIVE = 60.0
+
+_N_PROBES = 6
 
 
 def lost(node: str, error: OSError) -> PeerLost:
     """Say in a person's words what a socket error means."""
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError | BlockingIOError):
         reason = "nothing came in time"
     elif isinstance(error, ConnectionResetError | BrokenPipeError):
         reason = "connection reset"
@@ -31,36 +37,49 @@ def lost(node: str, error: OSError) -> PeerLost:
 class Link:
     """A connected socket and the name people know its other end by.
 
-    ``sent_bytes`` and ``received_bytes`` count everything since the connection was made.
+    ``sent_bytes`` and ``received_bytes`` count everything since the connection was made. A host that vanishes
+    without a word is noticed after twice ``keepalive`` seconds, however long the cluster idles.
     """
 
-    def __init__(self, sock: socket.socket, name: str) -> None:
+    def __init__(self, sock: socket.socket, name: str, keepalive: float = KEEPALIVE) -> None:
         self.sock = sock
         self.name = name
         self.sent_bytes = 0
         self.received_bytes = 0
+        #: Seconds that a sync waits for the next byte, None for ever.
+        self.stall_timeout: float | None = None
+        self._deadline: float | None = None
+        sock.settimeout(None)
         # Syncs are many small messages whose delay is the cluster's pace.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A host that vanished without a word is found by the kernel, however long the cluster idles.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if sys.platform == "linux":
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 6)
+            seconds = max(1, round(keepalive))
+            interval = max(1, round(keepalive / _N_PROBES))
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _N_PROBES)
+            # Keep-alive rests while bytes of ours are on their way: then this counts.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 2000 * seconds)
 
-    def set_timeout(self, seconds: float | None) -> None:
-        """Bound every read and write from now on; None waits for ever."""
+    def set_deadline(self, seconds: float | None) -> None:
+        """Everything that is sent and received from now on must be done in so many seconds; None in any time."""
+        self._deadline = None if seconds is None else time.monotonic() + seconds
         self.sock.settimeout(seconds)
 
-    def wait_readable(self, seconds: float) -> bool:
-        """Wait until something can be received (or the end be seen); tell whether it came in time."""
-        poller = select.poll()
-        poller.register(self.sock, select.POLLIN)
-        return bool(poller.poll(seconds * 1000))
+    def set_stall_timeout(self, seconds: float | None) -> None:
+        """Bound how long a sync waits for a byte to come or go. The kernel does it, so waiting costs no more."""
+        self.stall_timeout = seconds
+        whole = 0 if seconds is None else int(seconds)
+        micros = 0 if seconds is None else int((seconds - whole) * 1_000_000)
+        interval = struct.pack("ll", whole, micros)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of it. Raises PeerLost."""
         try:
+            self._hold_to_deadline()
             self.sock.sendall(data)
         except OSError as error:
             raise lost(self.name, error) from error
@@ -69,6 +88,7 @@ class Link:
     def receive(self, n: int) -> bytes:
         """Return 1 to ``n`` bytes, or none at the end of the stream. Raises PeerLost."""
         try:
+            self._hold_to_deadline()
             data = self.sock.recv(n)
         except OSError as error:
             raise lost(self.name, error) from error
@@ -78,6 +98,7 @@ class Link:
     def receive_into(self, view: memoryview) -> int:
         """Fill ``view`` from its start with 1 byte or more and return how many. Raises PeerLost."""
         try:
+            self._hold_to_deadline()
             n = self.sock.recv_into(view)
         except OSError as error:
             raise lost(self.name, error) from error
@@ -85,6 +106,14 @@ class Link:
             raise PeerLost(self.name, f"closed the connection with {len(view)} bytes still to come")
         self.received_bytes += n
         return n
+
+    def _hold_to_deadline(self) -> None:
+        """Give the next call what is left of the time; a byte now and then wins none."""
+        if self._deadline is not None:
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self.sock.settimeout(left)
 
     def shutdown(self) -> None:
         """End both directions; whoever waits on the link, in whatever thread, is woken."""

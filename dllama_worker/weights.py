@@ -6,6 +6,7 @@ byte of every weight must arrive once before the first forward.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Mapping
 
 from dllama_ops.kernel import BoundOp
@@ -13,19 +14,26 @@ from dllama_worker.errors import WeightMismatch
 
 __all__ = ["WeightLoading"]
 
+#: Gaps that may be open at once in all weights together. Roots send a weight from its start to its end, or the
+#: matrices of its experts in any order; a million scattered bytes would cost more to remember than the weight.
+_MOST_GAPS = 65_536
+
 
 class WeightLoading:
     """What of a bound node's weights has arrived; ``total`` bytes are expected."""
 
     def __init__(self, weighted: Mapping[tuple[str, int], BoundOp]) -> None:
         self._weighted = weighted
+        #: By op, what has arrived: apart from each other, in order.
         self._arrived: dict[tuple[str, int], list[tuple[int, int]]] = {key: [] for key in weighted}
+        self._n_parts = 0
+        self._n_bytes = 0
         self.total = sum(op.context.weight.n_bytes for op in weighted.values() if op.context.weight)
 
     @property
     def n_bytes(self) -> int:
         """How many bytes have arrived."""
-        return sum(stop - start for parts in self._arrived.values() for start, stop in parts)
+        return self._n_bytes
 
     @property
     def is_untouched(self) -> bool:
@@ -37,17 +45,41 @@ class WeightLoading:
         return self._weighted[name, index].kernel.weight_view(offset, n_bytes)
 
     def load(self, name: str, index: int, offset: int, data: memoryview) -> None:
-        """Hand a piece over and count it."""
-        self._weighted[name, index].kernel.load_weight(offset, data)
+        """Hand a piece over and count it. Raises WeightMismatch as :meth:`arrived` does."""
         self.arrived(name, index, offset, len(data))
+        self._weighted[name, index].kernel.load_weight(offset, data)
 
     def arrived(self, name: str, index: int, offset: int, n_bytes: int) -> None:
-        """Count a piece that was filled in place."""
+        """Count a piece that was filled in place.
+
+        Raises WeightMismatch where some of it has come before, or everything lies too scattered.
+        """
+        if not n_bytes:
+            return
         parts = self._arrived[name, index]
-        if parts and parts[-1][1] == offset:
-            parts[-1] = parts[-1][0], offset + n_bytes
-        elif n_bytes:
-            parts.append((offset, offset + n_bytes))
+        start, stop = offset, offset + n_bytes
+        at = len(parts)
+        if parts and parts[-1][1] > start:
+            at = bisect(parts, (start, stop))
+        before = parts[at - 1] if at else None
+        after = parts[at] if at < len(parts) else None
+        if (before and before[1] > start) or (after and after[0] < stop):
+            raise WeightMismatch(
+                f"{name} of layer {index}: bytes {start} to {stop} were sent, some of them for the second time"
+            )
+        first, last = at, at
+        if before and before[1] == start:
+            first, start = at - 1, before[0]
+        if after and after[0] == stop:
+            last, stop = at + 1, after[1]
+        parts[first:last] = [(start, stop)]
+        self._n_bytes += n_bytes
+        self._n_parts += 1 - (last - first)
+        if self._n_parts > len(self._arrived) + _MOST_GAPS:
+            raise WeightMismatch(
+                f"{name} of layer {index}: weights come in more than {_MOST_GAPS} scattered parts; "
+                "expected each from its start to its end"
+            )
 
     def finish(self, segments: tuple[tuple[BoundOp, ...], ...]) -> None:
         """Make sure that nothing is missing and let every kernel finish. Raises WeightMismatch."""
@@ -64,7 +96,7 @@ class WeightLoading:
         weight = self._weighted[key].context.weight
         end = weight.n_bytes if weight else 0
         gaps, at = [], 0
-        for start, stop in [*sorted(self._arrived[key]), (end, end)]:
+        for start, stop in [*self._arrived[key], (end, end)]:
             if start > at:
                 gaps.append((at, start))
             at = max(at, stop)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
+from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 
@@ -14,11 +16,12 @@ from dllama_worker.kernels import choose_kernels
 from dllama_worker.model.reader import open_model
 from dllama_worker.monitoring.monitor import Monitor
 from dllama_worker.monitoring.server import MetricsServer
-from dllama_worker.network import NetworkClient, Stopped
+from dllama_worker.network import NetworkClient
 from dllama_worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
 from dllama_worker.report import Report
 from dllama_worker.session import Session
 from dllama_worker.tracing import Tracer
+from dllama_worker.watch import Stopped
 
 __all__ = ["Worker", "run_worker"]
 
@@ -65,8 +68,9 @@ class Worker:
         self._network = NetworkClient(
             self.options.host,
             self.options.port,
+            allow=self.options.allow,
             handshake_timeout=self.options.handshake_timeout,
-            mesh_timeout=self.options.mesh_timeout,
+            keepalive=self.options.keepalive,
             report=self._report,
         )
         self._session: Session | None = None
@@ -147,6 +151,8 @@ class Worker:
     def serve_once(self) -> ExitCode:
         """Serve one session, report how it ended, and return the exit code for it. Raises MachineError."""
         self.listen()
+        failure: Exception | None = None
+        reason = ""
         try:
             self.connect()
             self.load_weights()
@@ -154,24 +160,35 @@ class Worker:
         except Stopped:
             return ExitCode.OK
         except Exception as error:
-            if self._stopping.is_set():
-                return ExitCode.OK
-            code = _blame(error)
-            self._tell_failure(error, code)
-            return code
-        else:
+            failure = error
+        finally:
+            # First of all, so that whoever reads how it ended finds the door open.
+            self.disconnect()
+        if failure is None:
             self._report.info("session_ended", f"session ended: {reason}", reason=reason)
             return ExitCode.OK
-        finally:
-            self.disconnect()
+        if self._stopping.is_set():
+            return ExitCode.OK
+        code = _blame(failure)
+        self._tell_failure(failure, code)
+        # The frames of its traceback hold what the session had: give that back now, not some day.
+        failure = None
+        gc.collect()
+        return code
 
     def announce(self) -> None:
         """Listen, and say where and for whom. Raises MachineError."""
         host, port = self.listen()
         note = ""
-        if host in ("127.0.0.1", "::1"):
+        if ip_address(host).is_loopback:
             note = " (this machine only; --host 0.0.0.0 opens it to the network, without authentication)"
         self._report.info("listening", f"listening on {host}:{port}{note}", host=host, port=port)
+        if not note and not self.options.allow:
+            self._report.warning(
+                "open_to_all",
+                f"whoever reaches {host}:{port} can use this worker, there are no passwords: name the networks of "
+                "root and workers with --allow",
+            )
         if self._metrics is not None:
             host, port = self._metrics.start()
             self._report.info(
@@ -191,7 +208,7 @@ class Worker:
         self._monitor.add_error(kind)
         if code is ExitCode.INTERNAL:
             text = f"session ended by a bug of this program, please report it: {kind}: {error}"
-            self._report.error("session_failed", text, traceback=True, kind=kind)
+            self._report.error("session_failed", text, traceback=error, kind=kind)
         else:
             self._report.warning("session_failed", f"session ended: {error}", kind=kind, reason=str(error))
 

@@ -138,6 +138,20 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
         default="stream",
         help="local: workers have the model themselves",
     )
+    add(
+        "--sync-timeout",
+        type=not_negative,
+        default=120.0,
+        metavar="SECONDS",
+        help="how long a worker may be silent during a forward, 0 for ever (default: 120)",
+    )
+    add(
+        "--reconnect",
+        type=not_negative,
+        default=0.0,
+        metavar="SECONDS",
+        help="look for a lost worker for so long, then go on where it was lost (default: end)",
+    )
     add("--nthreads", type=at_least(1), default=1, metavar="N", help="threads to compute with (default: 1)")
     add(
         "--kernels",
@@ -199,6 +213,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         split=split_of(parser, arguments),
         memory=arguments.memory,
         stream_weights=arguments.weights == "stream",
+        sync_timeout=arguments.sync_timeout,
+        reconnect=arguments.reconnect,
         kernels=arguments.kernels,
         chat_template=getattr(arguments, "chat_template", None),
         cpp_prompt_end=getattr(arguments, "cpp_prompt_end", False),

@@ -21,6 +21,9 @@ __all__ = ["Cluster"]
 _DIAL_TIMEOUT = 5.0
 _GREETING_TIMEOUT = 5.0
 
+#: Seconds it has to join the others and prepare for its part of the model; workers of ours have 60 for each.
+_CONFIGURE_TIMEOUT = 120.0
+
 #: Seconds that a patient root waits for a worker to listen again, and between two looks.
 _PATIENCE = 10.0
 _LOOK_AGAIN = 0.05
@@ -57,31 +60,34 @@ class Cluster:
         return dict(self._channels)
 
     def connect(self) -> None:
-        """Greet every worker in turn, then tell all that the cluster is complete.
+        """Greet every worker in turn.
 
         Raises PeerLost naming the worker and its address, RemoteProtocolError where something else answers.
         """
         for worker_index, address in enumerate(self.addresses):
             self._greet(worker_index, address)
-        for channel in self._channels.values():
-            channel.link.set_timeout(None)
-            channel.send(Ack(AckKind.ROOT_READY))
 
     def configure(self, net: NetConfig, configs: Sequence[NodeConfig]) -> None:
-        """Send every worker what all share and its own part; ``configs`` is by node index, the root's too.
+        """Let the workers join each other, and send every one what all share and its own part.
 
-        All workers prepare at the same time. Raises PeerLost.
+        ``configs`` is by node index, the root's too. Raises PeerLost.
         """
+        # One worker after another joins the mesh: nothing on the wire tells who dials, so workers on one host
+        # know each other by the order in which they come. C++ roots leave that order to luck.
         for channel in self._channels.values():
+            channel.link.set_deadline(_CONFIGURE_TIMEOUT)
+            channel.send(Ack(AckKind.ROOT_READY))
             channel.send(Ack(AckKind.NET_CONFIG_AHEAD))
             channel.send(net)
-        for channel in self._channels.values():
             channel.expect(Ack)
+        # All prepare at the same time.
         for node_index, channel in self._channels.items():
+            channel.link.set_deadline(_CONFIGURE_TIMEOUT)
             channel.send(Ack(AckKind.NODE_CONFIG_AHEAD))
             channel.send(configs[node_index])
         for channel in self._channels.values():
             channel.expect(Ack)
+            channel.link.set_deadline(None)
 
     def command(self, position: int, batch_size: int) -> None:
         """Let every worker begin a forward. Raises PeerLost."""
@@ -117,7 +123,7 @@ class Cluster:
         except OSError as error:
             raise lost(f"{name} cannot be reached", error) from error
         link = self.links[node_index] = Link(sock, name)
-        link.set_timeout(_GREETING_TIMEOUT)
+        link.set_deadline(_GREETING_TIMEOUT)
         channel = self._channels[node_index] = Channel(link, Connection(Role.ROOT, limits=self._limits))
         others = (other for i, other in enumerate(self.addresses) if i != worker_index)
         peers = tuple(Peer(other.host, other.port) for other in others)

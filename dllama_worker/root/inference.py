@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from dllama_worker.errors import InternalError
+from dllama_worker.errors import BadLogits, InternalError, PeerLost
 from dllama_worker.executor import Executor
 from dllama_worker.node import Node
 from dllama_worker.root.cluster import Cluster
+from dllama_worker.root.history import History
 
 __all__ = ["Inference", "Timing"]
 
@@ -37,19 +38,33 @@ class Timing:
 
 
 class Inference:
-    """A model on a cluster, with weights loaded. ``vocab_size`` logits a row; ``seq_len`` positions."""
+    """A model on a cluster, with weights loaded. ``vocab_size`` logits a row; ``seq_len`` positions.
 
-    def __init__(self, node: Node, cluster: Cluster, *, vocab_size: int, seq_len: int) -> None:
+    With ``reconnect``, which has all workers ready again or raises, a lost worker is survived: everything up to
+    the position reached is evaluated again, in the same batches, so the numbers are the same.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        cluster: Cluster,
+        *,
+        vocab_size: int,
+        seq_len: int,
+        reconnect: Callable[[PeerLost], None] | None = None,
+    ) -> None:
         if node.executor is None:
             raise InternalError("inference needs a node with weights")
         pipes = {
             config.name: pipe.data for config, pipe in zip(node.net.pipes, node.memory.pipes, strict=True)
         }
         self._node = node
-        self._executor = node.executor
+        self._reconnect = reconnect
+        self._history = History()
         self._cluster = cluster
         self._tokens = pipes["TOK"]
         self._logits = pipes["LG"][0, :, :vocab_size]
+        self._logits_width = pipes["LG"].shape[2]
         self.n_batches = node.net.n_batches
         self.seq_len = seq_len
         self.position = 0
@@ -58,7 +73,7 @@ class Inference:
         """Evaluate up to ``n_batches`` tokens at the current position and go on behind them.
 
         Returns their logits, [len(tokens)][vocab_size], a view that the next forward overwrites. Raises
-        PeerLost, KernelDataError.
+        PeerLost, KernelDataError, and BadLogits where they are not numbers.
         """
         batch_size = len(tokens)
         if not 0 < batch_size <= self.n_batches or self.position + batch_size > self.seq_len:
@@ -66,13 +81,41 @@ class Inference:
                 f"expected 1 to {self.n_batches} tokens within {self.seq_len} positions, "
                 f"got {batch_size} at {self.position}"
             )
-        self._tokens[0, :batch_size, 0] = tokens
-        self._cluster.command(self.position, batch_size)
-        self._node.forward(self.position, batch_size)
-        self._cluster.forward_done()
+        self._history.cut(self.position)
+        while True:
+            try:
+                self._evaluate(self.position, tokens)
+                break
+            except PeerLost as error:
+                self._recover(error)
+        logits = self._logits[:batch_size]
+        # The largest is NaN where any is. The sampler and perplexity look at each anyway.
+        if not np.isfinite(logits.max()):
+            raise BadLogits(self._blame(logits))
+        self._history.add(self.position, tokens)
         self.position += batch_size
-        timing.add(batch_size, self._executor)
-        return self._logits[:batch_size]
+        if self._node.executor is not None:
+            timing.add(batch_size, self._node.executor)
+        return logits
+
+    def _evaluate(self, position: int, tokens: Sequence[int]) -> None:
+        self._tokens[0, : len(tokens), 0] = tokens
+        self._cluster.command(position, len(tokens))
+        self._node.forward(position, len(tokens))
+        self._cluster.forward_done()
+
+    def _recover(self, error: PeerLost) -> None:
+        """Have the workers connected again and tell them everything that has been evaluated. Raises PeerLost."""
+        while True:
+            if self._reconnect is None:
+                raise error
+            self._reconnect(error)
+            try:
+                for position, tokens in self._history.batches():
+                    self._evaluate(position, tokens)
+                return
+            except PeerLost as another:
+                error = another
 
     def prefill(self, tokens: Sequence[int], timing: Timing) -> npt.NDArray[np.float32]:
         """Evaluate any number of tokens in full batches; return the logits of the last, [vocab_size]."""
@@ -82,6 +125,20 @@ class Inference:
             logits = self.forward(tokens[start : start + self.n_batches], timing)
         last: npt.NDArray[np.float32] = logits[-1]
         return last
+
+    def _blame(self, logits: npt.NDArray[np.float32]) -> str:
+        """Say whose columns of the logits are no numbers, where not everybody's are."""
+        width = (
+            self._logits_width // self._cluster.n_nodes
+        )  # of each node, the last one's reaching past the end
+        shares = [logits[:, node * width : (node + 1) * width] for node in range(self._cluster.n_nodes)]
+        bad = [node for node, share in enumerate(shares) if share.size and not np.isfinite(share.max())]
+        names = ["the root" if node == 0 else self._cluster.links[node].name for node in bad]
+        whose = "every node's" if len(bad) == self._cluster.n_nodes else "those of " + ", ".join(names)
+        return (
+            f"the logits at position {self.position} are not numbers ({whose}): expected finite ones; a node "
+            "computes wrongly, or the model's weights are broken"
+        )
 
     def finish(self) -> None:
         """End the session on every worker."""

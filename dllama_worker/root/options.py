@@ -23,8 +23,9 @@ class RootOptions:
     ``model`` and ``tokenizer`` None mean the demo model. ``steps`` counts prompt and generated tokens
     together, 0 as many as the context holds. ``buffer_float_type`` None follows the model's weights.
     ``memory`` is how many bytes each node has, the root first, or one number for all; None asks nobody.
-    ``stream_weights`` False sends none: the workers have their own copy of the model. ``trace`` is the file to
-    write a timeline to.
+    ``stream_weights`` False sends none: the workers have their own copy of the model. A worker may be silent for
+    ``sync_timeout`` seconds during a forward; one that is lost is looked for again for ``reconnect`` seconds.
+    ``trace`` is the file to write a timeline to.
     """
 
     command: str
@@ -43,6 +44,8 @@ class RootOptions:
     split: Split = EVEN
     memory: tuple[int, ...] | None = None
     stream_weights: bool = True
+    sync_timeout: float = 120.0
+    reconnect: float = 0.0
     kernels: str = ""
     chat_template: str | None = None
     cpp_prompt_end: bool = False

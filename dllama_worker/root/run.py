@@ -47,6 +47,6 @@ def run_root(options: RootOptions) -> int:
         report.error("failed", str(error) or type(error).__name__, kind=type(error).__name__)
         return exit_code(error)
     except Exception as error:
-        report.error("failed", f"a bug of this program, please report it: {error}", traceback=True)
+        report.error("failed", f"a bug of this program, please report it: {error}", traceback=error)
         return ExitCode.INTERNAL
     return ExitCode.OK

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from dllama_proto.enums import FloatType
 from dllama_worker.demo import MODEL_PATH, TOKENIZER_PATH
+from dllama_worker.errors import UsageError
 from dllama_worker.kernels import choose_kernels
-from dllama_worker.memory import available_memory, check_memory, memory_need
+from dllama_worker.memory import check_memory, memory_limit, memory_need
 from dllama_worker.model.reader import ModelFile, open_model
 from dllama_worker.node import Node
 from dllama_worker.report import Report, format_bytes
@@ -22,6 +23,7 @@ from dllama_worker.root.layout import build_layout, sync_type_of
 from dllama_worker.root.local_workers import LocalWorkers
 from dllama_worker.root.options import RootOptions
 from dllama_worker.root.partition import Partition
+from dllama_worker.root.reconnect import reconnector
 from dllama_worker.root.streaming import count_weight_bytes, load_weights
 from dllama_worker.root.tokenizer import Tokenizer, load_tokenizer
 from dllama_worker.root.weights import WeightPiece, node_weight_pieces
@@ -52,12 +54,16 @@ def open_session(options: RootOptions, report: Report) -> Iterator[RootSession]:
     than a worker answers.
     """
     started = time.perf_counter()
+    if options.reconnect and options.local_workers:
+        raise UsageError(
+            "--reconnect goes with --workers: local ones serve one session and are not started again"
+        )
     model, tokenizer = _open_files(options, report)
     table = choose_kernels(options.kernels, report)
     sync_type = _sync_type(options, model)
     partition = decide_partition(options, model, sync_type, table, report)
     layout = build_layout(model.header, partition, sync_type)
-    check_memory(memory_need(layout.net, layout.nodes[0]), available_memory())
+    check_memory(memory_need(layout.net, layout.nodes[0]), memory_limit(None))
     with ExitStack() as stack:
         tracer = None
         if options.trace is not None:
@@ -76,9 +82,25 @@ def open_session(options: RootOptions, report: Report) -> Iterator[RootSession]:
         cluster.connect()
         cluster.configure(layout.net, layout.nodes)
         root = Node(layout.net, layout.nodes[0], cluster.links, table, options.n_threads)
-        _load(options, model, partition, root, cluster, report, tracer)
+        _load(options, model, partition, root, cluster, report)
+        root.ready(report, tracer)
+        _bound_waiting(cluster, options)
+
+        def set_up_again() -> None:
+            cluster.connect()
+            cluster.configure(layout.net, layout.nodes)
+            _load(options, model, partition, None, cluster, report)
+            root.relink(cluster.links)
+            _bound_waiting(cluster, options)
+
         header = model.header
-        inference = Inference(root, cluster, vocab_size=header.vocab_size, seq_len=header.seq_len)
+        inference = Inference(
+            root,
+            cluster,
+            vocab_size=header.vocab_size,
+            seq_len=header.seq_len,
+            reconnect=reconnector(options.reconnect, cluster.close, set_up_again, report),
+        )
         yield RootSession(inference, tokenizer, model, cluster, local, time.perf_counter() - started)
 
 
@@ -104,25 +126,31 @@ def _sync_type(options: RootOptions, model: ModelFile) -> FloatType:
     return sync_type_of(model.header.weight_float_type)
 
 
+def _bound_waiting(cluster: Cluster, options: RootOptions) -> None:
+    for link in cluster.links.values():
+        link.set_stall_timeout(options.sync_timeout or None)
+
+
 def _load(
     options: RootOptions,
     model: ModelFile,
     partition: Partition,
-    root: Node,
+    root: Node | None,
     cluster: Cluster,
     report: Report,
-    tracer: Tracer | None,
 ) -> None:
-    stream = options.stream_weights
+    """Load the workers and the root, unless it is None: then it has its weights already."""
+    nodes = [0] if root is not None else []
+    if options.stream_weights:
+        nodes += range(1, partition.n_nodes)
 
     def pieces(node: int) -> Iterable[WeightPiece]:
-        return node_weight_pieces(model.header, partition, node) if stream or node == 0 else ()
+        return node_weight_pieces(model.header, partition, node) if node in nodes else ()
 
-    total = count_weight_bytes(model, partition, stream=stream)
+    total = count_weight_bytes(model, partition, nodes)
     started = time.perf_counter()
     with report.progress("weights", "weights", total) as advance:
         load_weights(model, pieces, root, cluster, advance=advance)
-    root.ready(report, tracer)
     seconds = time.perf_counter() - started
     report.info(
         "weights_loaded",

@@ -17,9 +17,8 @@ from dllama_worker.root.weights import WeightPiece, node_weight_pieces
 __all__ = ["count_weight_bytes", "load_weights"]
 
 
-def count_weight_bytes(model: ModelFile, partition: Partition, *, stream: bool) -> int:
-    """Return the bytes that :func:`load_weights` will move."""
-    nodes = range(partition.n_nodes if stream else 1)
+def count_weight_bytes(model: ModelFile, partition: Partition, nodes: Iterable[int]) -> int:
+    """Return the bytes that :func:`load_weights` will move for these nodes."""
     pieces = (piece for node in nodes for piece in node_weight_pieces(model.header, partition, node))
     return sum(piece.header.n_bytes for piece in pieces)
 
@@ -27,12 +26,14 @@ def count_weight_bytes(model: ModelFile, partition: Partition, *, stream: bool) 
 def load_weights(
     model: ModelFile,
     pieces: Callable[[int], Iterable[WeightPiece]],
-    root: Node,
+    root: Node | None,
     cluster: Cluster,
     *,
     advance: Callable[[int], None],
 ) -> None:
     """Load the root's own pieces and send every worker its own; ``pieces`` gives those of a node.
+
+    ``root`` None has its weights already.
 
     ``advance`` is told of the bytes as they go, from one thread at a time. Raises PeerLost for the first
     worker that is lost, having closed the links of all.
@@ -49,11 +50,8 @@ def load_weights(
             pool.submit(_send, channel, pieces(node), model, moved) for node, channel in channels.items()
         ]
         try:
-            for piece in pieces(0):
-                header = piece.header
-                for offset, data in piece.portions(model):
-                    root.weights.load(header.name, header.op_index, offset, data)
-                    moved(len(data))
+            if root is not None:
+                _load_own(root, pieces(0), model, moved)
             for future in futures:
                 future.result()
         except BaseException:
@@ -61,6 +59,16 @@ def load_weights(
             for channel in channels.values():
                 channel.link.shutdown()
             raise
+
+
+def _load_own(
+    root: Node, pieces: Iterable[WeightPiece], model: ModelFile, moved: Callable[[int], None]
+) -> None:
+    for piece in pieces:
+        header = piece.header
+        for offset, data in piece.portions(model):
+            root.weights.load(header.name, header.op_index, offset, data)
+            moved(len(data))
 
 
 def _send(

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,14 @@ _TIMEOUT = 30.0
 class WorkerProcess:
     """A ``dllama-worker`` of its own process; ``port`` is where it listens."""
 
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "dllama_worker", "--port", "0", "--log-format", "json", *arguments]
+    def __init__(self, *arguments: str, prefix: Sequence[str] = ()) -> None:
+        command = [
+            *prefix, sys.executable, "-m", "dllama_worker", "--port", "0", "--log-format", "json", *arguments
+        ]  # fmt: skip
         self.process = subprocess.Popen(command, cwd=_REPOSITORY, stderr=subprocess.PIPE, text=True)
         self.log: list[dict[str, Any]] = []
         self._arriving: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._reader = threading.Thread(target=self._read)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self.port = int(self.wait_for("listening")["port"])
 
@@ -36,15 +38,31 @@ class WorkerProcess:
             self._arriving.put(json.loads(line))
         self._arriving.put(None)
 
-    def wait_for(self, event: str) -> dict[str, Any]:
-        """Return the next log entry of this event, keeping those before it in ``log``."""
+    def wait_for(self, *events: str) -> dict[str, Any]:
+        """Return the next log entry of one of these events, keeping those before it in ``log``."""
         while True:
-            entry = self._arriving.get(timeout=_TIMEOUT)
+            try:
+                entry = self._arriving.get(timeout=_TIMEOUT)
+            except queue.Empty:
+                raise AssertionError(
+                    f"nothing came of {events} in {_TIMEOUT:g} s: {self.log[-5:]}"
+                ) from None
             if entry is None:
-                raise AssertionError(f"the worker ended before {event!r}: {self.log}")
+                raise AssertionError(f"the worker ended before {events}: {self.log}")
             self.log.append(entry)
-            if entry["event"] == event:
+            if entry["event"] in events:
                 return entry
+
+    def drain(self) -> list[dict[str, Any]]:
+        """Return what has been logged and not been asked for yet; it is not kept."""
+        entries = []
+        while not self._arriving.empty():
+            entry = self._arriving.get()
+            if entry is None:
+                self._arriving.put(None)
+                break
+            entries.append(entry)
+        return entries
 
     def terminate(self, signum: int = signal.SIGTERM) -> int:
         """End it as a person or a service manager would, and return its exit code."""

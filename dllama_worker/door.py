@@ -1,0 +1,153 @@
+"""The door of a worker: who comes in, who is turned away at once, and how loud that is said.
+
+The protocol has no passwords, so the address is all there is to go by.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import TypeAlias
+
+from dllama_worker.errors import MachineError
+from dllama_worker.report import Report
+
+__all__ = ["Caller", "Door", "Network"]
+
+Network: TypeAlias = IPv4Network | IPv6Network
+
+#: Lines about callers who are turned away: so many at once, then one every so many seconds.
+_LINES_AT_ONCE = 10
+_SECONDS_A_LINE = 5.0
+
+#: What accept says where this process or machine has no descriptor left; the caller stays in the queue.
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Caller:
+    """Somebody who has connected, not known yet."""
+
+    sock: socket.socket
+    host: str
+    port: int
+
+    @property
+    def address(self) -> str:
+        """The address as people write it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Door:
+    """Listens on one address. ``allow`` empty lets everybody in, else only who is in one of the networks."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        allow: Sequence[Network] = (),
+        report: Report | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._address = (host, port)
+        self._allow = tuple(allow)
+        self._report = report or Report()
+        self._quota = _Quota(clock)
+        self._listener: socket.socket | None = None
+
+    def listen(self) -> tuple[str, int]:
+        """Start to listen, unless it does already; return the address. Raises MachineError."""
+        if self._listener is None:
+            host, port = self._address
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            try:
+                self._listener = socket.create_server((host, port), family=family, backlog=64)
+            except OSError as error:
+                raise MachineError(
+                    f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --host or --port"
+                ) from error
+            # A caller may leave between being announced and being accepted: nobody must wait for the next.
+            self._listener.setblocking(False)
+        name = self._listener.getsockname()
+        return str(name[0]), int(name[1])
+
+    @property
+    def sock(self) -> socket.socket:
+        """What becomes readable when somebody calls; it listens already."""
+        if self._listener is None:
+            raise RuntimeError("the door is not open: call listen first")
+        return self._listener
+
+    def permits(self, host: str) -> bool:
+        """Tell whether an address may connect to this node, or be connected to."""
+        if not self._allow:
+            return True
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return False
+        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped
+        return any(address in network for network in self._allow)
+
+    def accept(self) -> Caller | None:
+        """Return the next caller that may come in; None where none is there, or one was turned away."""
+        try:
+            sock, address = self.sock.accept()
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                time.sleep(0.1)  # there is nothing to do but to try again: not in a tight loop
+            return None
+        sock.setblocking(True)  # macOS hands down what the listener has
+        caller = Caller(sock, str(address[0]), int(address[1]))
+        if not self.permits(caller.host):
+            self.turn_away(caller, "not in --allow")
+            return None
+        return caller
+
+    def turn_away(self, caller: Caller, reason: str) -> None:
+        """Close a caller's connection and say so, unless it was said of too many others just now."""
+        caller.sock.close()
+        if not self._quota.take():
+            return
+        unsaid = self._quota.skipped
+        more = f" (and {unsaid} more, unsaid)" if unsaid else ""
+        self._report.warning(
+            "turned_away",
+            f"turned away {caller.address}: {reason}{more}",
+            address=caller.address,
+            reason=reason,
+            unsaid=unsaid,
+        )
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+
+class _Quota:
+    """A token bucket of log lines; ``skipped`` is how many were held back before the one just granted."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._tokens = float(_LINES_AT_ONCE)
+        self._at = clock()
+        self._waiting = 0
+        self.skipped = 0
+
+    def take(self) -> bool:
+        now = self._clock()
+        self._tokens = min(_LINES_AT_ONCE, self._tokens + (now - self._at) / _SECONDS_A_LINE)
+        self._at = now
+        if self._tokens < 1:
+            self._waiting += 1
+            return False
+        self._tokens -= 1
+        self.skipped, self._waiting = self._waiting, 0
+        return True

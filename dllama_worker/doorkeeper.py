@@ -1,0 +1,43 @@
+"""While a session runs, whoever calls is turned away at once, not left in a queue.
+
+Once its root has hung up a session is as good as over: who calls then may well be the next root, and waits.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+
+from dllama_worker.door import Door
+from dllama_worker.transport import Link
+from dllama_worker.watch import HANG_UP
+
+__all__ = ["Doorkeeper"]
+
+
+class Doorkeeper:
+    """A thread that stands at the door from the mesh's completion to the end of the session with ``root``."""
+
+    def __init__(self, door: Door, root: Link) -> None:
+        self._door = door
+        self._root = root
+        self._ended, self._end = socket.socketpair()
+        self._thread = threading.Thread(target=self._stand, name="doorkeeper", daemon=True)
+        self._thread.start()
+
+    def _stand(self) -> None:
+        poll = select.poll()
+        poll.register(self._ended, select.POLLIN)
+        poll.register(self._root.sock, HANG_UP)
+        poll.register(self._door.sock, select.POLLIN)
+        while [self._door.sock.fileno()] == [fd for fd, _ in poll.poll()]:
+            if (caller := self._door.accept()) is not None:
+                self._door.turn_away(caller, "this worker is in a session with a root")
+
+    def dismiss(self) -> None:
+        """End the thread; who calls from now on waits to be listened to."""
+        self._end.send(b"\0")
+        self._thread.join()
+        self._ended.close()
+        self._end.close()

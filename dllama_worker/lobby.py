@@ -1,0 +1,104 @@
+"""Callers who have not said who they are: all are listened to at once, the first to greet as a root is let in.
+
+So whoever connects and says nothing, or says it byte by byte, keeps nobody else out.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from dataclasses import dataclass
+
+from dllama_proto.connection import Connection, Role
+from dllama_proto.errors import RemoteProtocolError
+from dllama_proto.events import Closed, NoEvent
+from dllama_proto.limits import Limits
+from dllama_proto.messages import Greeting
+from dllama_worker.door import Caller, Door
+from dllama_worker.watch import Stopped
+
+__all__ = ["Guest", "wait_for_root"]
+
+#: More than these are not listened to: the one who has been there longest makes room for a new one.
+_MOST_CALLERS = 64
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Guest:
+    """A caller and how far the conversation has come; ``deadline`` is when the greeting must be complete."""
+
+    caller: Caller
+    connection: Connection
+    deadline: float
+
+
+def wait_for_root(
+    door: Door, wake: socket.socket, seconds: float, limits: Limits
+) -> tuple[Guest, Greeting]:
+    """Return the first caller that greets, and its greeting; all others are turned away.
+
+    Each has ``seconds`` for it. Raises Stopped when ``wake`` becomes readable.
+    """
+    guests: dict[int, Guest] = {}
+    poll = select.poll()
+    poll.register(wake, select.POLLIN)
+    poll.register(door.sock, select.POLLIN)
+    reason = "the worker stops"
+
+    def dismiss(fd: int, why: str) -> None:
+        poll.unregister(fd)
+        door.turn_away(guests.pop(fd).caller, why)
+
+    try:
+        while True:
+            nearest = min((guest.deadline for guest in guests.values()), default=None)
+            patience = None if nearest is None else max(0.0, nearest - time.monotonic()) * 1000 + 1
+            for fd, _ in poll.poll(patience):
+                if fd == wake.fileno():
+                    raise Stopped
+                if fd == door.sock.fileno():
+                    if len(guests) >= _MOST_CALLERS:
+                        dismiss(next(iter(guests)), f"{_MOST_CALLERS} others wait who have not greeted")
+                    if (caller := door.accept()) is not None:
+                        fd = caller.sock.fileno()
+                        guests[fd] = Guest(
+                            caller, Connection(Role.WORKER, limits=limits), time.monotonic() + seconds
+                        )
+                        poll.register(fd, select.POLLIN)
+                elif fd in guests:
+                    try:
+                        greeting = _listen(guests[fd])
+                    except (OSError, RemoteProtocolError) as error:
+                        dismiss(fd, f"no root: {error}")
+                        continue
+                    if greeting is not None:
+                        reason = "another root came first"
+                        return guests.pop(fd), greeting
+            now = time.monotonic()
+            for fd in [fd for fd, guest in guests.items() if guest.deadline <= now]:
+                dismiss(fd, f"no greeting within {seconds:g} s")
+    finally:
+        for guest in guests.values():
+            door.turn_away(guest.caller, reason)
+
+
+def _listen(guest: Guest) -> Greeting | None:
+    """Take what a caller has said; return the greeting once it is whole. Raises OSError, RemoteProtocolError."""
+    connection = guest.connection
+    try:
+        data = guest.caller.sock.recv(connection.n_wanted, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return None
+    if data:
+        connection.receive_data(data)
+    else:
+        connection.receive_eof()
+    event = connection.next_event()
+    if isinstance(event, Closed):
+        raise ConnectionError("closed the connection before its Greeting")
+    if isinstance(event, NoEvent):
+        return None
+    if not isinstance(event, Greeting):
+        raise RuntimeError(f"expected a greeting from the protocol, got {event!r}")
+    return event

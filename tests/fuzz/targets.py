@@ -1,0 +1,131 @@
+"""What is fed: the parser, and the binder with every kernel set.
+
+Any error but those that are meant for bad input is a finding.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from random import Random
+
+import numpy as np
+
+from dllama_ops.errors import KernelDataError
+from dllama_ops.plugins import make_plugin_manager
+from dllama_ops.segments import compile_segment
+from dllama_ops.table import KernelTable, build_kernel_table
+from dllama_proto.connection import PAUSED, Ack, AckKind, Closed, Connection, NoEvent, Phase, Role
+from dllama_proto.errors import RemoteProtocolError
+from dllama_proto.messages import NetConfig, NodeConfig
+from dllama_worker.binding import bind
+from dllama_worker.errors import ConfigRejected
+from dllama_worker.executor import Executor
+from dllama_worker.memory import NodeMemory, memory_need
+from dllama_worker.weights import WeightLoading
+
+__all__ = ["bind_and_run", "kernel_sets", "parse"]
+
+#: What a configuration may ask for: enough for every recording, little enough for thousands a minute.
+_MOST_BYTES = 24 << 20
+
+#: Tokens and positions that no model has.
+_BAD_NUMBERS = (-1.0, 1e6, 1e30, float("nan"), float("inf"), float("-inf"))
+
+_ANSWERS = {
+    Phase.GREETING_ACK: AckKind.GREETING,
+    Phase.NET_CONFIG_ACK: AckKind.NET_CONFIG,
+    Phase.NODE_CONFIG_ACK: AckKind.NODE_CONFIG,
+    Phase.WEIGHTS_ACK: AckKind.WEIGHTS,
+}
+
+
+def parse(said: bytes) -> tuple[NetConfig, NodeConfig] | None:
+    """Read everything as a worker does; return the two configs if they came.
+
+    A RemoteProtocolError ends it; any other passes.
+    """
+    connection = Connection(Role.WORKER)
+    connection.receive_data(said)
+    connection.receive_eof()
+    net: NetConfig | None = None
+    node: NodeConfig | None = None
+    try:
+        while True:
+            event = connection.next_event()
+            if event is PAUSED:
+                if connection.phase is Phase.SLICES:
+                    connection.payload_sent(connection.unsent_size)
+                else:
+                    connection.send(Ack(_ANSWERS[connection.phase]))
+            elif isinstance(event, NoEvent | Closed):
+                break
+            elif isinstance(event, NetConfig):
+                net = event
+            elif isinstance(event, NodeConfig):
+                node = event
+    except RemoteProtocolError:
+        pass
+    return (net, node) if net is not None and node is not None else None
+
+
+class _Nowhere:
+    """A synchronizer without a network: pipes keep what the fuzzer put there."""
+
+    def sync(self, segment_index: int, batch_size: int) -> None:
+        pass
+
+
+@cache
+def _table(kernels: str) -> KernelTable:
+    return build_kernel_table(make_plugin_manager(), kernels)
+
+
+@cache
+def kernel_sets() -> tuple[str, ...]:
+    """Return the names of all kernel sets of this installation, each variant its own."""
+    return tuple(sorted({entry.source for entry in _table("").entries}))
+
+
+def bind_and_run(said: bytes, kernels: str) -> str:
+    """Bind what the bytes configure to a kernel set and run it on any numbers; return how far it came.
+
+    Raises whatever is neither the peer's fault nor the data's.
+    """
+    configs = parse(said)
+    if configs is None:
+        return "refused by the protocol"
+    net, node = configs
+    if memory_need(net, node).total > _MOST_BYTES:
+        return "too large"
+    random = Random(said)
+    table = _table(kernels)
+    memory = NodeMemory(net, node)
+    try:
+        bound = bind(net, node, memory, table, n_threads=random.choice((1, 2)))
+    except ConfigRejected:
+        return "refused by the binder"
+    weights = WeightLoading(bound.weighted)
+    numbers = np.random.default_rng(random.getrandbits(64))
+    for (name, index), op in bound.weighted.items():
+        size = op.context.weight.n_bytes if op.context.weight else 0
+        weights.load(name, index, 0, memoryview(numbers.bytes(size)))
+    weights.finish(bound.segments)
+    segments = [compile_segment(table.compilers, ops, 1).segment if ops else None for ops in bound.segments]
+    executor = Executor(segments, _Nowhere())
+    outcome = "run"
+    for _ in range(3):
+        for pipe, view in zip(net.pipes, memory.pipe_bytes, strict=True):
+            if pipe.size.x == 1:  # tokens and positions
+                np.frombuffer(view, np.float32)[:] = random.choice(
+                    (0, 1, 5, 31, 100, 127, *_BAD_NUMBERS) if random.random() < 0.2 else (0, 1, 5, 31)
+                )
+            else:
+                view[:] = numbers.bytes(len(view))
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                executor.forward(random.randint(1, net.n_batches))
+        except KernelDataError:
+            outcome = "run, with bad data refused"
+    return outcome

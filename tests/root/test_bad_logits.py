@@ -1,0 +1,30 @@
+"""What a cluster computes may be no numbers: then a node is to blame, not this program."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dllama_worker.errors import BadLogits, ExitCode
+from dllama_worker.report import Report
+from dllama_worker.root.inference import Timing
+from dllama_worker.root.options import RootOptions
+from dllama_worker.root.session import open_session
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_logits_that_are_no_numbers_are_a_nodes_fault(monkeypatch: pytest.MonkeyPatch, bad: float) -> None:
+    with open_session(RootOptions("inference"), Report()) as session:
+        inference = session.inference
+        logits = inference.forward([1, 2, 3], Timing())
+        assert np.isfinite(logits).all()
+
+        def lie() -> None:
+            logits[0, 7] = bad
+
+        monkeypatch.setattr(session.cluster, "forward_done", lie)
+        with pytest.raises(BadLogits, match=r"at position 3 are not numbers \(every node's\)") as caught:
+            inference.forward([4], Timing())
+        assert caught.value.exit_code is ExitCode.PEER
+        assert inference.position == 3
