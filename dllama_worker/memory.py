@@ -40,8 +40,8 @@ class MemoryNeed:
 
     @property
     def total(self) -> int:
-        """All of it, in bytes."""
-        return self.pipes + self.buffers + self.weights + self.bookkeeping
+        """Bytes of the model's own: without bookkeeping."""
+        return self.pipes + self.buffers + self.weights
 
 
 def memory_need(net: NetConfig, node: NodeConfig) -> MemoryNeed:
@@ -95,9 +95,10 @@ def memory_limit(max_memory: int | None) -> int | None:
 
 def check_memory(need: MemoryNeed, limit: int | None) -> None:
     """Refuse, before anything is allocated, what would take more than ``limit``. Raises MachineError."""
-    if limit is not None and need.total > limit:
+    total = need.total + need.bookkeeping
+    if limit is not None and total > limit:
         raise MachineError(
-            f"the configuration needs {need.total:,} bytes ({need.weights:,} of them weights), expected no more "
+            f"the configuration needs {total:,} bytes ({need.weights:,} of them weights), expected no more "
             f"than {limit:,} (--max-memory, or {_SHARE_OF_FREE:.0%} of what is free): use more nodes, a smaller "
             "model or a shorter --max-seq-len at the root"
         )

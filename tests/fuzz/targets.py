@@ -96,7 +96,8 @@ def bind_and_run(said: bytes, kernels: str) -> str:
     if configs is None:
         return "refused by the protocol"
     net, node = configs
-    if memory_need(net, node).total > _MOST_BYTES:
+    need = memory_need(net, node)
+    if need.total + need.bookkeeping > _MOST_BYTES:
         return "too large"
     random = Random(said)
     table = _table(kernels)
