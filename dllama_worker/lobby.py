@@ -24,13 +24,17 @@ __all__ = ["Guest", "wait_for_root"]
 _MOST_CALLERS = 64
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Guest:
-    """A caller and how far the conversation has come; ``deadline`` is when the greeting must be complete."""
+    """A caller and how far the conversation has come; ``deadline`` is when the greeting must be complete.
+
+    ``received_bytes`` counts what the caller has said.
+    """
 
     caller: Caller
     connection: Connection
     deadline: float
+    received_bytes: int = 0
 
 
 def wait_for_root(
@@ -91,6 +95,7 @@ def _listen(guest: Guest) -> Greeting | None:
     except BlockingIOError:
         return None
     if data:
+        guest.received_bytes += len(data)
         connection.receive_data(data)
     else:
         connection.receive_eof()

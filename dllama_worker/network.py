@@ -65,6 +65,7 @@ class NetworkClient:
             self._door, self._wake_receiver, self._handshake_timeout, self._limits
         )
         link = self._keep(guest.caller.sock, guest.caller.address)
+        link.received_bytes = guest.received_bytes
         channel = self.root = Channel(link, guest.connection)
         self._report.begin_session()
         self._report.info(
