@@ -62,13 +62,13 @@ def test_lines_carry_their_session_and_nothing_of_its_contents() -> None:
             worker.wait_for("session_ended")
         with socket.create_connection(("127.0.0.1", worker.port)) as stranger:
             stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
-            worker.wait_for("session_failed")
+            worker.wait_for("turned_away")
         assert worker.terminate() == 0
     by_session: dict[str | None, list[dict[str, Any]]] = {}
     for entry in worker.log:
         by_session.setdefault(entry["session"], []).append(entry)
     outside = by_session.pop(None)
-    assert {"listening", "session_failed", "stopped"} <= {entry["event"] for entry in outside}
+    assert {"listening", "turned_away", "stopped"} <= {entry["event"] for entry in outside}
     first, second = by_session.values()
     assert [entry["event"] for entry in first][0 :: len(first) - 1] == ["root_connected", "session_ended"]
     assert [lasting(entry) for entry in first] == [lasting(entry) for entry in second]
