@@ -19,7 +19,7 @@ from dllama_proto.messages import (
     RopeConfig,
     WeightHeader,
 )
-from dllama_proto.sync_plan import LinkPlan, plan_syncs
+from dllama_proto.sync_plan import LinkPlan, plan_link
 from dllama_proto.verify import (
     Fault,
     WeightKey,
@@ -86,7 +86,7 @@ class Agreement:
         """Return what a forward moves over the link, as this end sees it; the node config must be known."""
         if self._net is None or self._node is None:
             raise RuntimeError("slices planned before the node config: a bug in the phase table")
-        plan = plan_syncs(self._net, self._node).link(_ROOT)
+        plan = plan_link(self._net, self._node, _ROOT)
         return plan if role is Role.WORKER else plan.reversed()
 
 

@@ -9,13 +9,23 @@ link the rows of a sync follow each other, then those of the next sync: nothing 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dllama_proto.enums import SyncType
 from dllama_proto.floats import n_bytes
-from dllama_proto.messages import NetConfig, NodeConfig
+from dllama_proto.messages import NetConfig, NodeConfig, SyncConfig
 
-__all__ = ["LinkPlan", "SyncPlan", "SyncStep", "Transfer", "node_of_socket", "plan_syncs", "socket_of_node"]
+__all__ = [
+    "LinkPlan",
+    "SyncPlan",
+    "SyncStep",
+    "Transfer",
+    "node_of_socket",
+    "plan_link",
+    "plan_syncs",
+    "socket_of_node",
+]
 
 _ROOT = 0
 
@@ -89,33 +99,42 @@ class SyncPlan:
     n_nodes: int
     segments: tuple[tuple[SyncStep, ...], ...]
 
-    def link(self, peer: int) -> LinkPlan:
-        """Return what goes over the link to ``peer``. Raises ValueError where there is no such node."""
-        if not 0 <= peer < self.n_nodes or peer == self.node_index:
-            raise ValueError(f"node {self.node_index} of {self.n_nodes} has no link to node {peer}")
-        steps = [step for segment in self.segments for step in segment]
-        return LinkPlan(
-            self.node_index,
-            peer,
-            tuple(transfer for step in steps for transfer in step.sends if transfer.receiver == peer),
-            tuple(transfer for step in steps for transfer in step.receives if transfer.sender == peer),
-        )
-
 
 def plan_syncs(net: NetConfig, node: NodeConfig) -> SyncPlan:
     """Plan every sync of a forward as ``node.node_index`` sees it.
 
     The configuration must have been verified (:mod:`dllama_proto.verify`): pipes exist and slices are
-    whole.
+    whole. There is a transfer for each sync and node: what that may take is for the caller to know.
     """
-    segments = tuple(
+    others = [other for other in range(net.n_nodes) if other != node.node_index]
+    return SyncPlan(node.node_index, net.n_nodes, _plan(net, node, others))
+
+
+def plan_link(net: NetConfig, node: NodeConfig, peer: int) -> LinkPlan:
+    """Plan what a forward moves over the link between ``node`` and one other, as the former sees it.
+
+    At most two transfers a sync, however large the cluster. Raises ValueError where there is no such node.
+    """
+    if not 0 <= peer < net.n_nodes or peer == node.node_index:
+        raise ValueError(f"node {node.node_index} of {net.n_nodes} has no link to node {peer}")
+    steps = [step for segment in _plan(net, node, [peer]) for step in segment]
+    return LinkPlan(
+        node.node_index,
+        peer,
+        tuple(transfer for step in steps for transfer in step.sends),
+        tuple(transfer for step in steps for transfer in step.receives),
+    )
+
+
+def _plan(net: NetConfig, node: NodeConfig, others: Sequence[int]) -> tuple[tuple[SyncStep, ...], ...]:
+    """Plan all syncs, as far as these other nodes take part."""
+    return tuple(
         tuple(
-            _step(net, node.node_index, segment_index, sync_index, sync.pipe_index, sync.sync_type)
+            _step(net, node.node_index, segment_index, sync_index, sync, others)
             for sync_index, sync in enumerate(segment.syncs)
         )
         for segment_index, segment in enumerate(node.segments)
     )
-    return SyncPlan(node.node_index, net.n_nodes, segments)
 
 
 def _step(
@@ -123,31 +142,38 @@ def _step(
     node_index: int,
     segment_index: int,
     sync_index: int,
-    pipe_index: int,
-    sync_type: SyncType,
+    sync: SyncConfig,
+    others: Sequence[int],
 ) -> SyncStep:
-    size = net.pipes[pipe_index].size
+    size = net.pipes[sync.pipe_index].size
     row_bytes = n_bytes(size.float_type, size.x)
-    others = [node for node in range(net.n_nodes) if node != node_index]
 
     def transfer(sender: int, receiver: int) -> Transfer:
-        if sync_type is SyncType.WITH_ROOT:
+        if sync.sync_type is SyncType.WITH_ROOT:
             start, length = 0, row_bytes
         else:
             length = row_bytes // net.n_nodes
             start = length * sender
         return Transfer(
-            segment_index, sync_index, sync_type, pipe_index, sender, receiver, row_bytes, start, length
+            segment_index,
+            sync_index,
+            sync.sync_type,
+            sync.pipe_index,
+            sender,
+            receiver,
+            row_bytes,
+            start,
+            length,
         )
 
     return SyncStep(
         segment_index,
         sync_index,
-        sync_type,
-        pipe_index,
+        sync.sync_type,
+        sync.pipe_index,
         row_bytes,
-        tuple(transfer(node_index, other) for other in others if _sends(sync_type, node_index, other)),
-        tuple(transfer(other, node_index) for other in others if _sends(sync_type, other, node_index)),
+        tuple(transfer(node_index, other) for other in others if _sends(sync.sync_type, node_index, other)),
+        tuple(transfer(other, node_index) for other in others if _sends(sync.sync_type, other, node_index)),
     )
 
 

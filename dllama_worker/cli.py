@@ -6,9 +6,9 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 
+from dllama_worker.arguments import at_least, network, port, seconds, size
 from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS, set_up_logging
 from dllama_worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
 from dllama_worker.settings_file import parse_arguments
@@ -30,48 +30,6 @@ exit codes: 0 ended as asked, 2 wrong arguments or files, 3 another node's fault
 """
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {value}")
-    return value
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"expected 0 to 65535, got {value}")
-    return value
-
-
-def _network(text: str) -> IPv4Network | IPv6Network:
-    try:
-        return ip_network(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"expected an address or network like 192.168.1.0/24: {error}"
-        ) from None
-
-
-def _size(text: str) -> int:
-    number, unit = text[:-1], text[-1:].upper()
-    factor = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}.get(unit)
-    try:
-        value = int(text) if factor is None else int(float(number) * factor)
-    except (ValueError, OverflowError):
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a number of bytes like 8G or 500M, got {text!r}")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"expected seconds, more than 0, got {text}")
-    return value
-
-
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; the documentation's help text comes from it too."""
     parser = argparse.ArgumentParser(
@@ -87,11 +45,11 @@ def make_parser() -> argparse.ArgumentParser:
     add("--host", default=DEFAULT_HOST, help="address to listen on (default: %(default)s)")
     add(
         "--port",
-        type=_port,
+        type=port,
         default=DEFAULT_PORT,
         help="port to listen on, 0 for any (default: %(default)s)",
     )
-    add("--nthreads", type=_positive, default=1, metavar="N", help="threads to compute with (default: 1)")
+    add("--nthreads", type=at_least(1), default=1, metavar="N", help="threads to compute with (default: 1)")
     add(
         "--model",
         type=Path,
@@ -116,7 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--log-format", choices=LOG_FORMATS, default="text", help="how to log (default: text)")
     add(
         "--metrics-port",
-        type=_port,
+        type=port,
         metavar="PORT",
         help="serve Prometheus metrics and /healthz there, 0 for any port (default: off)",
     )
@@ -137,34 +95,34 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     add(
         "--allow",
         nargs="+",
-        type=_network,
+        type=network,
         default=[],
         metavar="CIDR",
         help="networks of root and workers; who calls from elsewhere is turned away (default: all may call)",
     )
     add(
         "--max-memory",
-        type=_size,
+        type=size,
         metavar="BYTES",
         help="most that a session may take, as 8G or 500M (default: 90%% of what is free)",
     )
     add(
         "--handshake-timeout",
-        type=_seconds,
+        type=seconds,
         default=60.0,
         metavar="SECONDS",
         help="for each message of a root until weights are loaded (default: 60)",
     )
     add(
         "--sync-timeout",
-        type=_seconds,
+        type=seconds,
         default=120.0,
         metavar="SECONDS",
         help="how long another node may be silent during a forward (default: 120)",
     )
     add(
         "--keepalive",
-        type=_seconds,
+        type=seconds,
         default=60.0,
         metavar="SECONDS",
         help="idle time after which TCP asks whether a node is still there (default: 60)",

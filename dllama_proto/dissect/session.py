@@ -18,7 +18,7 @@ from dllama_proto.dissect.root_link import RootLinkDecoder
 from dllama_proto.dissect.tcp import Conversation, Direction
 from dllama_proto.events import Ack, Event
 from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, Size3D, WeightHeader
-from dllama_proto.sync_plan import LinkPlan, plan_syncs
+from dllama_proto.sync_plan import LinkPlan, plan_link
 from dllama_proto.verify import WeightKey
 
 __all__ = ["Node", "Session"]
@@ -133,9 +133,9 @@ class Session:
                 continue
             config = self.configs.get(index)
             if config is not None:
-                plan = plan_syncs(self.net, config).link(listener)
+                plan = plan_link(self.net, config, listener)
             elif listener in self.configs:
-                plan = plan_syncs(self.net, self.configs[listener]).link(index).reversed()
+                plan = plan_link(self.net, self.configs[listener], index).reversed()
             else:
                 continue
             self._matched.add((index, listener))

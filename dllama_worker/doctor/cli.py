@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 
 from dllama_worker import cli
+from dllama_worker.arguments import argument
 from dllama_worker.options import DEFAULT_PORT
 from dllama_worker.root.address import WorkerAddress, parse_worker_address
 from dllama_worker.settings_file import parse_arguments
@@ -35,7 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--peer",
         nargs="+",
-        type=_peer,
+        type=argument(_peer),
         default=[],
         metavar="HOST[:PORT]",
         help="other nodes to measure the round trip to, by ping",
@@ -50,12 +51,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _peer(text: str) -> WorkerAddress:
-    try:
-        if ":" not in text or (text.startswith("[") and text.endswith("]")):
-            text = f"{text}:{DEFAULT_PORT}"
-        return parse_worker_address(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    if ":" not in text or (text.startswith("[") and text.endswith("]")):
+        text = f"{text}:{DEFAULT_PORT}"
+    return parse_worker_address(text)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,48 +1,15 @@
-"""How arguments are read that several commands of ``dllama-root`` share."""
+"""Arguments that several commands of ``dllama-root`` share: who gets how much."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
+from dllama_worker.arguments import argument, not_negative
 from dllama_worker.root.split import EVEN, Split, parse_memory, parse_split
 
-__all__ = ["add_split_arguments", "argument", "at_least", "not_negative", "split_of"]
-
-
-def argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return a reader of arguments whose ValueError is shown in its own words."""
-
-    def read(text: str) -> Any:
-        try:
-            return parse(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return read
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """Return a reader of whole numbers from ``least`` on."""
-
-    def parse(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"expected {least} or more, got {value}")
-        return value
-
-    parse.__name__ = "whole number"
-    return parse
-
-
-def not_negative(text: str) -> float:
-    """Read a finite number of 0 or more."""
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected 0 or more, got {value:g}")
-    return value
+__all__ = ["add_split_arguments", "split_of"]
 
 
 def add_split_arguments(add: Callable[..., argparse.Action], how_auto: str) -> None:

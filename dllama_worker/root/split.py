@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from math import isfinite
 
-__all__ = ["EVEN", "Split", "parse_memory", "parse_numbers", "parse_split"]
+from dllama_worker.arguments import parse_size
 
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+__all__ = ["EVEN", "Split", "parse_memory", "parse_numbers", "parse_split"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +62,9 @@ def parse_numbers(text: str) -> tuple[float, ...]:
 
 def parse_memory(text: str) -> tuple[int, ...]:
     """Read bytes a node, as ``8G:4G:500M``. Raises ValueError saying what is wrong."""
-    sizes = []
-    for part in text.split(":"):
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", part.strip().upper())
-        if match is None:
-            raise ValueError(f"expected bytes for each node like 8G:500M, the root first; got {text!r}")
-        sizes.append(int(float(match[1]) * _UNITS[match[2]]))
-    return tuple(sizes)
+    try:
+        return tuple(parse_size(part) for part in text.split(":"))
+    except ValueError:
+        raise ValueError(
+            f"expected bytes for each node like 8G:500M, the root first; got {text!r}"
+        ) from None

@@ -15,7 +15,7 @@ from dllama_proto.connection import Connection, Role
 from dllama_proto.events import NEED_DATA, PAUSED, Closed, PayloadChunk
 from dllama_proto.messages import ControlPacket, NetConfig, NodeConfig
 from dllama_proto.peer import PeerConnection
-from dllama_proto.sync_plan import plan_syncs
+from dllama_proto.sync_plan import plan_link
 from tests.helpers.captures import Session
 
 __all__ = [
@@ -130,7 +130,7 @@ def decode_peers(session: Session, one: int, other: int, choose: Chooser) -> tup
     events = decode_root(session, one, whole)[0].events
     net = next(event for event in events if isinstance(event, NetConfig))
     node = next(event for event in events if isinstance(event, NodeConfig))
-    plan = plan_syncs(net, node).link(other)
+    plan = plan_link(net, node, other)
     ends = (
         End(PeerConnection(plan), session.data(other, one), choose),
         End(PeerConnection(plan.reversed()), session.data(one, other), choose),

@@ -10,7 +10,7 @@ from dllama_proto.connection import Connection, Phase, Role
 from dllama_proto.events import PAUSED, Ack, AckKind, Event, NoEvent, PayloadChunk, SliceData, WeightsEnd
 from dllama_proto.limits import DEFAULT_LIMITS, Limits
 from dllama_proto.messages import ControlPacket
-from dllama_proto.sync_plan import plan_syncs
+from dllama_proto.sync_plan import plan_link
 from tests.proto import configs
 
 __all__ = ["PHASES", "SCRIPT", "Pair", "put", "slices"]
@@ -20,7 +20,7 @@ STOP = ControlPacket(99, 0)
 
 def slices(batch_size: int = configs.CONTROL.batch_size) -> list[tuple[Role, Event]]:
     """Return the slices of a forward: the root's in their order, then the worker's."""
-    plan = plan_syncs(configs.NET, configs.NODE).link(0)
+    plan = plan_link(configs.NET, configs.NODE, 0)
     found: list[tuple[Role, Event]] = []
     for role, transfers in ((Role.ROOT, plan.receives), (Role.WORKER, plan.sends)):
         for transfer in transfers:

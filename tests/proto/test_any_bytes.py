@@ -18,14 +18,14 @@ from dllama_proto.messages import ControlPacket, NetConfig, NodeConfig, WeightHe
 from dllama_proto.peer import PeerConnection
 from dllama_proto.schemas import MESSAGES
 from dllama_proto.schemas._wire import build_exactly
-from dllama_proto.sync_plan import plan_syncs
+from dllama_proto.sync_plan import plan_link
 from tests.helpers.captures import load
 from tests.proto import configs
 from tests.proto.stages import PHASES, SCRIPT, Pair
 
 pytestmark = pytest.mark.slow
 
-_PEER_PLAN = plan_syncs(configs.NET, configs.NODE).link(1)
+_PEER_PLAN = plan_link(configs.NET, configs.NODE, 1)
 
 
 def _listen(

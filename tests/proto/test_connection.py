@@ -23,12 +23,12 @@ from dllama_proto.messages import ControlPacket, WeightHeader
 from dllama_proto.peer import PeerConnection
 from dllama_proto.schemas import MESSAGES
 from dllama_proto.schemas._wire import build_exactly
-from dllama_proto.sync_plan import plan_syncs
+from dllama_proto.sync_plan import plan_link
 from tests.proto import configs
 from tests.proto.stages import PHASES, SCRIPT, Pair, slices
 
 _MESSAGES = [event for _, event in SCRIPT if not isinstance(event, PayloadChunk | SliceData)]
-_PEER_PLAN = plan_syncs(configs.NET, configs.NODE).link(1)
+_PEER_PLAN = plan_link(configs.NET, configs.NODE, 1)
 
 
 def _bytes(message: Any) -> bytes:
@@ -305,7 +305,7 @@ def test_a_forward_has_rows() -> None:
 
 
 def test_peers_without_common_syncs_are_done_at_once() -> None:
-    plan = plan_syncs(configs.NET, configs.NODE).link(1)
+    plan = plan_link(configs.NET, configs.NODE, 1)
     silent = PeerConnection(type(plan)(plan.node_index, plan.peer, (), ()))
     silent.begin_forward(4)
     assert silent.phase is Phase.IDLE

@@ -8,7 +8,7 @@ import pytest
 
 from dllama_proto.enums import FloatType, SyncType
 from dllama_proto.messages import NetConfig, NodeConfig, PipeConfig, SegmentConfig, Size3D, SyncConfig
-from dllama_proto.sync_plan import Transfer, node_of_socket, plan_syncs, socket_of_node
+from dllama_proto.sync_plan import Transfer, node_of_socket, plan_link, plan_syncs, socket_of_node
 from tests.helpers.captures import CASES, load
 from tests.proto.dialogue import decode_root, whole
 
@@ -76,26 +76,36 @@ def test_steps_keep_the_order_of_segments_and_syncs() -> None:
     syncs = (SyncConfig(1, SyncType.NODE_SLICES), SyncConfig(0, SyncType.WITH_ROOT))
     plan = plan_syncs(_NET, _node(1, *syncs))
     assert [len(segment) for segment in plan.segments] == [0, 2]
-    assert [(t.segment_index, t.sync_index, t.pipe_index) for t in plan.link(0).receives] == [
+    with_root = plan_link(_NET, _node(1, *syncs), 0)
+    assert [(t.segment_index, t.sync_index, t.pipe_index) for t in with_root.receives] == [
         (1, 0, 1),
         (1, 1, 0),
     ]
-    assert str(plan.link(3).receives[0]) == "segments[1].syncs[0] from node 3"
+    assert str(plan_link(_NET, _node(1, *syncs), 3).receives[0]) == "segments[1].syncs[0] from node 3"
 
 
 @pytest.mark.parametrize("sync_type", SyncType)
 def test_both_ends_of_every_link_plan_the_same(sync_type: SyncType) -> None:
-    plans = [plan_syncs(_NET, _node(node, SyncConfig(1, sync_type))) for node in range(4)]
+    nodes = [_node(node, SyncConfig(1, sync_type)) for node in range(4)]
     for one in range(4):
         for other in range(4):
             if one != other:
-                assert plans[one].link(other).reversed() == plans[other].link(one)
+                assert plan_link(_NET, nodes[one], other).reversed() == plan_link(_NET, nodes[other], one)
+
+
+def test_a_link_is_the_part_of_the_whole_plan_that_has_to_do_with_the_peer() -> None:
+    node = _node(2, *(SyncConfig(pipe, sync_type) for pipe in (0, 1) for sync_type in SyncType))
+    steps = [step for segment in plan_syncs(_NET, node).segments for step in segment]
+    for peer in (0, 1, 3):
+        link = plan_link(_NET, node, peer)
+        assert link.sends == tuple(t for step in steps for t in step.sends if t.receiver == peer)
+        assert link.receives == tuple(t for step in steps for t in step.receives if t.sender == peer)
 
 
 @pytest.mark.parametrize("peer", [-1, 2, 4])
 def test_there_is_no_link_to_oneself_or_to_nobody(peer: int) -> None:
     with pytest.raises(ValueError, match="has no link to node"):
-        plan_syncs(_NET, _node(2)).link(peer)
+        plan_link(_NET, _node(2), peer)
 
 
 def test_one_node_alone_moves_nothing() -> None:
@@ -113,11 +123,10 @@ def test_recorded_links_carry_what_is_planned_and_no_byte_more(case: str) -> Non
         events = decode_root(session, worker, whole)[0].events
         (net,) = (event for event in events if isinstance(event, NetConfig))
         (node,) = (event for event in events if isinstance(event, NodeConfig))
-        plan = plan_syncs(net, node)
         for peer in range(session.n_nodes):
             if peer == worker:
                 continue
-            link = plan.link(peer)
+            link = plan_link(net, node, peer)
             sent = session.stream(worker, peer)
             planned = n_rows * sum(transfer.size for transfer in link.sends)
             assert len(sent.data) - sent.bytes_before_inference == planned

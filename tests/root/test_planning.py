@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dllama_proto.enums import FloatType
-from dllama_proto.sync_plan import plan_syncs
+from dllama_proto.sync_plan import plan_link
 from dllama_worker.errors import UsageError
 from dllama_worker.memory import memory_need
 from dllama_worker.model.presets import preset_header
@@ -41,8 +41,8 @@ def test_what_is_counted_is_what_the_configs_hold(preset: str, weights: list[flo
         assert len(counted.segments) == len(node.segments)
         assert [work.n_ops for work in counted.segments] == [len(segment.ops) for segment in node.segments]
     if len(weights) > 2:
-        link = plan_syncs(layout.net, layout.nodes[1]).link(0)
-        other = plan_syncs(layout.net, layout.nodes[1]).link(2)
+        link = plan_link(layout.net, layout.nodes[1], 0)
+        other = plan_link(layout.net, layout.nodes[1], 2)
         assert demand.links() == {
             "root to worker": sum(transfer.size for transfer in link.receives),
             "worker to root": sum(transfer.size for transfer in link.sends),

@@ -16,7 +16,7 @@ from dllama_proto.connection import PAUSED, Ack, AckKind, Connection, NoEvent, R
 from dllama_proto.enums import FloatType
 from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, Peer
 from dllama_proto.peer import PeerConnection
-from dllama_proto.sync_plan import plan_syncs
+from dllama_proto.sync_plan import plan_link
 from tests.helpers.captures import Session
 
 __all__ = ["N_ACK_BYTES", "Recording", "RecordedSlice", "play", "read_recording", "slices_of"]
@@ -69,7 +69,7 @@ def read_recording(session: Session, node: int) -> Recording:
 
 def slices_of(session: Session, recording: Recording, peer: int, data: bytes) -> Iterator[RecordedSlice]:
     """Take apart what a worker sent to a peer during inference (``data`` without the acks to the root)."""
-    plan = plan_syncs(recording.net, recording.node).link(peer)
+    plan = plan_link(recording.net, recording.node, peer)
     connection = PeerConnection(plan.reversed())
     connection.receive_data(data)
     for position, batch_size in session.control_packets:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from dllama_proto.sync_plan import plan_syncs
+from dllama_proto.sync_plan import plan_link
 from tests.helpers.captures import load
 from tests.helpers.processes import WorkerProcess, worker_process
 from tests.worker.replay import N_ACK_BYTES, read_recording
@@ -24,7 +24,7 @@ def bytes_of_first_sync() -> int:
     """What the root sends of the first forward before the worker answers."""
     session = load(CASE)
     recording = read_recording(session, 1)
-    first = plan_syncs(recording.net, recording.node).link(0).receives[0]
+    first = plan_link(recording.net, recording.node, 0).receives[0]
     return first.size * session.control_packets[0][1]
 
 

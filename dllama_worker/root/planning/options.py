@@ -6,7 +6,8 @@ import argparse
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dllama_worker.root.arguments import add_split_arguments, argument, at_least, not_negative, split_of
+from dllama_worker.arguments import argument, at_least, not_negative
+from dllama_worker.root.arguments import add_split_arguments, split_of
 from dllama_worker.root.planning.links import LINKS, LinkSpeed, parse_link
 from dllama_worker.root.split import Split, parse_numbers
 
