@@ -1,7 +1,8 @@
 """Log lines: text for people, JSON for machines, both from the same records.
 
 A record carries ``event`` (a stable name), ``session`` (an id, None between sessions) and ``fields`` (what
-belongs to the event) beside its message; never weights or tokens.
+belongs to the event) beside its message; never weights or tokens. Messages quote names that other nodes gave:
+whatever is in them, a message stays one line.
 """
 
 from __future__ import annotations
@@ -18,13 +19,22 @@ LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
+def _one_line(text: str) -> str:
+    if text.isprintable():
+        return text
+    # Only now: it loads NumPy, and a command line that is only parsed should not.
+    from dllama_proto.printable import printable
+
+    return printable(text)
+
+
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return ``12:30:59 [session] message``; what is not ordinary says its level."""
         clock = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
         session = getattr(record, "session", None)
-        text = f"{clock} {f'[{session}] ' if session else ''}{level}{record.getMessage()}"
+        text = f"{clock} {f'[{session}] ' if session else ''}{level}{_one_line(record.getMessage())}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
 
 
@@ -41,7 +51,7 @@ class _JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False, default=str)
+        return json.dumps(entry, default=str)
 
 
 def set_up_logging(level: str, log_format: str) -> None:

@@ -13,11 +13,13 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from dllama_proto.messages import Greeting, Peer
+from dllama_proto.messages import Greeting
 from dllama_proto.sync_plan import node_of_socket
 from dllama_worker.door import Caller, Door
 from dllama_worker.errors import PeerLost
+from dllama_worker.resolver import Lookup, Resolver
 from dllama_worker.transport import Link, lost
 from dllama_worker.watch import Watch
 
@@ -36,6 +38,7 @@ def join_mesh(
     greeting: Greeting,
     door: Door,
     watch: Watch,
+    resolver: Resolver,
     timeout: float,
     keep: Callable[[socket.socket, str], Link],
 ) -> dict[int, Link]:
@@ -47,39 +50,43 @@ def join_mesh(
     """
     deadline = time.monotonic() + timeout
     links: dict[int, Link] = {}
-    expected: dict[int, Peer] = {}
+    expected: dict[int, _Expected] = {}
     own_node = greeting.worker_index + 1
-    for position, peer in enumerate(greeting.peers):
+    lookups = resolver.look_up(greeting.peers, watch, deadline)
+    for position, (peer, lookup) in enumerate(zip(greeting.peers, lookups, strict=True)):
         node = node_of_socket(own_node, position + 1)
+        name = f"node {node} ({peer.host}:{peer.port})"
         if node < own_node:
-            expected[node] = peer
+            expected[node] = _Expected(name, frozenset(address.host for address in lookup.addresses))
         else:
-            links[node] = keep(_dial(node, peer, door, watch, deadline), _name(node, peer))
+            links[node] = keep(_dial(name, lookup, door, watch, deadline), name)
     for node, caller in _accept(expected, door, watch, deadline).items():
-        links[node] = keep(caller.sock, _name(node, expected[node]))
+        links[node] = keep(caller.sock, expected[node].name)
     return links
 
 
-def _name(node: int, peer: Peer) -> str:
-    return f"node {node} ({peer.host}:{peer.port})"
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """A node that will call: how people name it, and every address that its host's name stands for."""
+
+    name: str
+    addresses: frozenset[str]
 
 
-def _dial(node: int, peer: Peer, door: Door, watch: Watch, deadline: float) -> socket.socket:
+def _dial(peer: str, lookup: Lookup, door: Door, watch: Watch, deadline: float) -> socket.socket:
     """Connect to a peer at the first of its addresses that answers."""
-    name = f"{_name(node, peer)}, which the root told us to dial"
+    name = f"{peer}, which the root told us to dial"
     failure = PeerLost(name, "nothing is known by that name")
-    try:
-        found = socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise lost(name, error) from error
-    for family, kind, protocol, _, address in found:
-        if not door.permits(str(address[0])):
-            failure = PeerLost(name, f"{address[0]} is not in --allow")
+    if lookup.error is not None:
+        raise lost(name, lookup.error) from lookup.error
+    for address in lookup.addresses:
+        if not door.permits(address.host):
+            failure = PeerLost(name, f"{address.host} is not in --allow")
             continue
-        sock = socket.socket(family, kind, protocol)
+        sock = socket.socket(address.family, address.kind, address.protocol)
         try:
             sock.setblocking(False)
-            code = sock.connect_ex(address)
+            code = sock.connect_ex(address.sockaddr)
             if code in _UNDER_WAY:
                 in_time = watch.writable(sock, deadline - time.monotonic())
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if in_time else errno.ETIMEDOUT
@@ -94,18 +101,8 @@ def _dial(node: int, peer: Peer, door: Door, watch: Watch, deadline: float) -> s
     raise failure
 
 
-def _addresses(peer: Peer) -> frozenset[str]:
-    """Return every address a host name stands for; none where it stands for nothing."""
-    try:
-        found = socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
-    except OSError:
-        return frozenset()
-    return frozenset(str(entry[4][0]) for entry in found)
-
-
-def _accept(expected: dict[int, Peer], door: Door, watch: Watch, deadline: float) -> dict[int, Caller]:
+def _accept(expected: dict[int, _Expected], door: Door, watch: Watch, deadline: float) -> dict[int, Caller]:
     """Accept one connection for each expected node; the dictionary is in the root's order."""
-    addresses = {node: _addresses(peer) for node, peer in expected.items()}
     accepted: dict[int, Caller] = {}
     unlisted: list[Caller] = []
     try:
@@ -114,7 +111,7 @@ def _accept(expected: dict[int, Peer], door: Door, watch: Watch, deadline: float
             patience = min(left, _UNLISTED_GRACE) if len(unlisted) >= len(missing) else left
             if not watch.readable(door.sock, patience):
                 if len(unlisted) < len(missing):
-                    names = ", ".join(_name(node, expected[node]) for node in missing)
+                    names = ", ".join(expected[node].name for node in missing)
                     raise PeerLost(names, "did not connect to us in time")
                 accepted.update((node, unlisted.pop(0)) for node in missing)
                 continue
@@ -126,7 +123,7 @@ def _accept(expected: dict[int, Peer], door: Door, watch: Watch, deadline: float
                     caller, "a peer says nothing before the first sync; this one did, or hung up"
                 )
                 continue
-            node = next((node for node in missing if caller.host in addresses[node]), None)
+            node = next((node for node in missing if caller.host in expected[node].addresses), None)
             if node is not None:
                 accepted[node] = caller
                 continue

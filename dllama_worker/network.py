@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from dllama_proto.events import Ack, AckKind
 from dllama_proto.limits import Limits
@@ -15,6 +15,7 @@ from dllama_worker.doorkeeper import Doorkeeper
 from dllama_worker.lobby import wait_for_root
 from dllama_worker.mesh import join_mesh
 from dllama_worker.report import Report
+from dllama_worker.resolver import Resolver
 from dllama_worker.transport import KEEPALIVE, Link
 from dllama_worker.watch import Watch
 
@@ -46,6 +47,7 @@ class NetworkClient:
         self._keepalive = keepalive
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._open: list[Link] = []
+        self._resolver = Resolver()
         self._doorkeeper: Doorkeeper | None = None
         self.watch = Watch(self._wake_receiver)
         self.root: Channel | None = None
@@ -55,10 +57,11 @@ class NetworkClient:
         """Start to listen, unless it does already; return the address. Raises MachineError."""
         return self._door.listen()
 
-    def connect(self) -> Greeting:
+    def connect(self, on_root: Callable[[], None] = lambda: None) -> Greeting:
         """Wait for a root, shake hands, connect to every other worker; return the root's greeting.
 
-        Raises PeerLost, RemoteProtocolError (the root left or broke the protocol), Stopped.
+        ``on_root`` is called once a root is there. Raises PeerLost, RemoteProtocolError (the root left or broke
+        the protocol), Stopped.
         """
         self.listen()
         guest, greeting = wait_for_root(
@@ -68,6 +71,7 @@ class NetworkClient:
         link.received_bytes = guest.received_bytes
         channel = self.root = Channel(link, guest.connection)
         self._report.begin_session()
+        on_root()
         self._report.info(
             "root_connected",
             f"the root is {link.name}: a cluster of {greeting.n_sockets + 1} nodes, "
@@ -80,7 +84,9 @@ class NetworkClient:
         channel.send(Ack(AckKind.GREETING))
         channel.expect(Ack)
         link.set_deadline(None)
-        peers = join_mesh(greeting, self._door, self.watch, self._handshake_timeout, self._keep)
+        peers = join_mesh(
+            greeting, self._door, self.watch, self._resolver, self._handshake_timeout, self._keep
+        )
         self.links = {0: link, **peers}
         self._doorkeeper = Doorkeeper(self._door, link)
         return greeting

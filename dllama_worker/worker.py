@@ -88,7 +88,7 @@ class Worker:
         self.disconnect()
         self._report.end_session()
         self.listen()
-        greeting = self._network.connect()
+        greeting = self._network.connect(self._monitor.join)
         self._monitor.begin_session(self._network.links)
         self._session = Session(
             self._network,

@@ -21,6 +21,7 @@ from dllama_proto.dissect.dissection import Dissection, dissect_pcap
 from dllama_proto.dissect.events import MessageEvent, Place, SliceEvent, WeightEvent, WireEvent
 from dllama_proto.enums import RopeType
 from dllama_proto.messages import EmptyConfig, Greeting, NodeConfig, OpConfig, RopeConfig
+from dllama_proto.printable import printable
 from dllama_proto.show.json_form import FORMAT_VERSION, dumps, plain
 from dllama_proto.show.labels import describe
 from dllama_proto.show.values import slice_values
@@ -301,8 +302,8 @@ def _print(divergence: Divergence, one: str, other: str, out: TextIO) -> None:
     if divergence.messages:
         first = divergence.messages[0]
         console.print(f"first message that differs: node {first.sender} > node {first.receiver}")
-        console.print(f"  {one}: {first.one or 'nothing more'}")
-        console.print(f"  {other}: {first.other or 'nothing more'}")
+        console.print(f"  {one}: {printable(first.one or 'nothing more')}")
+        console.print(f"  {other}: {printable(first.other or 'nothing more')}")
         if len(divergence.messages) > 1:
             console.print(f"  and {len(divergence.messages) - 1} links more")
     else:
@@ -313,7 +314,7 @@ def _print(divergence: Divergence, one: str, other: str, out: TextIO) -> None:
         return
     console.print(
         f"numbers part first in forward {apart.first_forward}, position {apart.first_position}: "
-        f"{apart.place}, what node {apart.sender} sends in pipe {apart.pipe}"
+        f"{apart.place}, what node {apart.sender} sends in pipe {printable(apart.pipe)}"
     )
     table = Table(box=None, pad_edge=False)
     for name in ("where", "pipe", "node"):
@@ -323,7 +324,7 @@ def _print(divergence: Divergence, one: str, other: str, out: TextIO) -> None:
     for distance in divergence.distances:
         table.add_row(
             str(distance.place),
-            distance.pipe,
+            printable(distance.pipe),
             str(distance.sender),
             str(distance.n_rows),
             str(distance.n_differ),

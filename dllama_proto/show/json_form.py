@@ -42,7 +42,7 @@ def events_schema() -> dict[str, Any]:
 
 def dumps(value: Any) -> str:
     """Return JSON in one line."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return json.dumps(value, allow_nan=False)
 
 
 def plain(value: Any) -> Any:

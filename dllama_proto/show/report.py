@@ -115,7 +115,7 @@ def render(data: Mapping[str, Any]) -> str:
     """Return the page."""
     template = files("dllama_proto.show").joinpath("report.html").read_text(encoding="utf-8")
     # Names come from the wire: nothing in them may end the script that they stand in.
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return template.replace(_PLACE, text)

@@ -6,7 +6,9 @@ from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from dllama_proto.printable import printable
 from dllama_proto.show.json_form import FORMAT_VERSION, plain
 from dllama_proto.show.labels import bytes_text, duration_text
 from dllama_proto.show.summary import SessionSum, Summary, SyncSum, percentile
@@ -92,7 +94,7 @@ def _syncs(session: SessionSum) -> Table:
     for _, sync in sorted(session.syncs.items()):
         table.add_row(
             str(sync.place),
-            sync.pipe,
+            Text(printable(sync.pipe)),
             sync.sync_type.name.lower().replace("_", " "),
             str(len(sync.times)),
             bytes_text(sync.n_bytes),

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from dllama_proto.dissect.dissection import Dissection
 from dllama_proto.dissect.events import Kind, MessageEvent, WeightEvent, WireEvent
+from dllama_proto.printable import printable
 from dllama_proto.show.fields import hex_lines, message_tree
 from dllama_proto.show.labels import bytes_text, describe
 from dllama_proto.show.values import Values
@@ -55,7 +56,7 @@ class EventPrinter:
         line = Text(f"{seconds:11.6f}  {stream:17}  ")
         line.append(f"{event.kind.value:11}", _STYLES.get(event.kind, "cyan"))
         size = f"  [{bytes_text(event.size)}]" if event.size else ""
-        line.append(f"  {describe(event)}{size}")
+        line.append(f"  {printable(describe(event))}{size}")
         self._console.print(line)
         if values is not None:
             self._console.print(Text(f"{'':33}{_values_text(values)}"))
@@ -67,7 +68,7 @@ class EventPrinter:
                 self._console.print(tree)
         if self._raw and event.raw:
             for offset, data, label in hex_lines(event):
-                self._console.print(Text(f"  {offset:10}  {data:47}  {label}", "dim"))
+                self._console.print(Text(f"  {offset:10}  {data:47}  {printable(label)}", "dim"))
 
     def totals(self) -> None:
         """Print what became of everything."""

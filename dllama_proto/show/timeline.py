@@ -206,5 +206,5 @@ def run_timeline(source: str, output: Path) -> int:
 def run_merge(sources: Sequence[str], output: Path) -> int:
     """Put traces together. Raises ValueError where one is none, and OSError."""
     traces = [read_trace(Path(source).read_text(encoding="utf-8"), source) for source in sources]
-    output.write_text(json.dumps(merge_traces(traces), ensure_ascii=False) + "\n", encoding="utf-8")
+    output.write_text(json.dumps(merge_traces(traces)) + "\n", encoding="utf-8")
     return 0

@@ -89,7 +89,7 @@ class TraceWriter:
 
     def _put(self, event: Mapping[str, Any]) -> None:
         self._file.write(",\n" if self._n_events else "\n")
-        self._file.write(json.dumps(event, ensure_ascii=False))
+        self._file.write(json.dumps(event))
         self._n_events += 1
 
 

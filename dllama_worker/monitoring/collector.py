@@ -141,8 +141,10 @@ def _links(now: Snapshot) -> Iterator[Metric]:
 
 def _memory(now: Snapshot) -> Iterator[Metric]:
     family = GaugeMetricFamily(
-        "dllama_worker_memory_bytes", "What the session's configuration takes, by use.", labels=("use",)
+        "dllama_worker_memory_bytes",
+        "What the session's configuration takes, by use; bookkeeping is a bound.",
+        labels=("use",),
     )
-    for use in ("weights", "buffers", "pipes"):
+    for use in ("weights", "buffers", "pipes", "bookkeeping"):
         family.add_metric((use,), 0 if now.memory is None else getattr(now.memory, use))
     yield family

@@ -19,8 +19,10 @@ __all__ = ["Monitor", "Phase", "Snapshot"]
 class Phase(Enum):
     """What a worker is doing, in the order of a session."""
 
-    #: Waiting for a root, and for the other workers of its cluster.
+    #: Waiting for a root.
     LISTENING = "listening"
+    #: Shaking hands with a root, joining the other workers of its cluster.
+    JOINING = "joining"
     #: Reading and binding the configuration.
     CONFIGURING = "configuring"
     #: Taking weights.
@@ -86,6 +88,10 @@ class Monitor:
     def phase(self) -> Phase:
         """What the worker is doing."""
         return Phase.DRAINING if self._draining else self._phase
+
+    def join(self) -> None:
+        """A root has greeted."""
+        self._phase = Phase.JOINING
 
     def begin_session(self, links: Mapping[int, Link]) -> None:
         """A root is there and the mesh is complete; ``links`` are by node index."""

@@ -22,6 +22,7 @@ __all__ = ["MetricsServer"]
 #: What ``/healthz`` says in each phase; whoever asks need not know how a session is made up.
 _HEALTH = {
     Phase.LISTENING: "listening",
+    Phase.JOINING: "loading",
     Phase.CONFIGURING: "loading",
     Phase.LOADING: "loading",
     Phase.SERVING: "serving",

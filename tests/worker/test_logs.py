@@ -105,3 +105,17 @@ def test_both_formats_name_the_session(
         patterns = (r"\S+ before", r"\S+ \[[0-9a-f]{8}\] warning: within", r"\S+ after")
         for line, pattern in zip(lines, patterns, strict=True):
             assert re.fullmatch(pattern, line)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_names_from_the_wire_forge_no_line(
+    log_format: str, restored_logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = io.StringIO()
+    monkeypatch.setattr("sys.stderr", said)
+    set_up_logging("info", log_format)
+    Report().warning("lost", "lost \x1b[2Jnode\n12:00:00 all is well \udcff", node="\n\udcff")
+    line = said.getvalue().removesuffix("\n")
+    assert line.isprintable()
+    line.encode()
+    assert r"lost \x1b[2Jnode\n12" in line or r"lost \u001b[2Jnode\n12" in line

@@ -15,6 +15,7 @@ from dllama_worker import mesh
 from dllama_worker.door import Door, Network
 from dllama_worker.errors import PeerLost
 from dllama_worker.mesh import join_mesh
+from dllama_worker.resolver import Resolver
 from dllama_worker.transport import Link
 from dllama_worker.watch import Watch
 from tests.helpers.reports import Collected
@@ -40,7 +41,7 @@ class Joined:
         ]
 
     def join(self, greeting: Greeting, timeout: float = 10.0) -> None:
-        self.links = join_mesh(greeting, self.door, self.watch, timeout, self._keep)
+        self.links = join_mesh(greeting, self.door, self.watch, Resolver(), timeout, self._keep)
 
     def _keep(self, sock: socket.socket, name: str) -> Link:
         self.kept.append(Link(sock, name))

@@ -1,0 +1,85 @@
+"""Names from a hostile cluster, shown on a terminal: they forge no line, steer nothing, end nothing."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dllama_proto.cli import main
+from dllama_proto.printable import printable
+from tests.helpers.captures import capture_path
+
+#: Names of a recording and others of the same length: control sequences, a line of their own, rich's markup.
+_NAMES = {
+    b"block_matmul_q\0": b"\x1b[31m\nfakeline\0",
+    b"final_norm\0": b"\xe2\x80\xaegnirts\xff\0",
+    b"ZQ\0": b"\x1b[\0",
+    b"POS\0": b"[/]\0",
+    b"LG\0": b"\r\xff\0",
+}
+
+
+@pytest.fixture
+def capture(tmp_path: Path) -> str:
+    data = gzip.decompress(capture_path("tiny-f32-2n").read_bytes())
+    for name, other in _NAMES.items():
+        assert name in data
+        assert len(name) == len(other)
+        data = data.replace(name, other)
+    path = tmp_path / "hostile.pcap"
+    path.write_bytes(data)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["dissect"], ["dissect", "-v"], ["dissect", "-x"], ["dissect", "--summary"], ["dissect", "--json"]],
+    ids=" ".join,
+)
+def test_a_terminal_gets_printable_lines_only(
+    arguments: list[str], capture: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, capture]) == 0
+    text = capsys.readouterr().out
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert not any(line.startswith("fakeline") for line in text.split("\n"))
+    if "-v" in arguments:
+        assert r"\x1b[31m\nfakeline" in text
+        assert r"\u202egnirts\udcff" in text
+
+
+@pytest.mark.parametrize("command", ["report", "timeline"])
+def test_files_are_written_whatever_names_hold(command: str, capture: str, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    assert main([command, capture, "-o", str(output)]) == 0
+    assert r"\udcff" in output.read_text()
+
+
+def test_a_pipe_gets_what_a_terminal_gets(capture: str) -> None:
+    command = [sys.executable, "-m", "dllama_proto", "dissect", "-v", capture]
+    output = subprocess.run(command, check=True, capture_output=True, timeout=60).stdout.decode()
+    assert all(line.isprintable() for line in output.split("\n"))
+
+
+def test_differing_sessions_are_told_in_printable_lines(
+    capture: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["diff", capture, str(capture_path("tiny-f32-2n"))]) == 1
+    text = capsys.readouterr().out
+    assert text
+    assert all(line.isprintable() for line in text.split("\n"))
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_any_text_becomes_one_printable_line(text: str) -> None:
+    line = printable(text)
+    assert line.isprintable()
+    assert printable(line) == line
+    if text.isprintable():
+        assert line == text
