@@ -69,9 +69,11 @@ test-native-asan: NATIVE_OPTIONS := -DDLLAMA_SANITIZE=address,undefined
 test-native-tsan: NATIVE_OPTIONS := -DDLLAMA_SANITIZE=thread
 test-aarch64: NATIVE_OPTIONS := -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/tests/native/cpp/aarch64.cmake
 
-# Random input to the parser, to the binder with every kernel set, and to a running worker; findings stay in
-# tests/fuzz/corpus. With address sanitizer: the binder alone, on native kernels that are built for it.
+# Random input to the parser, to the binder with every kernel set, and to a running worker as root and as peers;
+# beside it, where atheris can be installed, a search by coverage. Findings stay in tests/fuzz/corpus. With address
+# sanitizer: the binder alone, on native kernels that are built for it.
 fuzz: $(STAMP)
+	-$(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=3.0'
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 fuzz-asan: $(STAMP)

@@ -1,20 +1,24 @@
-"""``python -m tests.fuzz --minutes 10``: search at random, keep what was found in the corpus."""
+"""``python -m tests.fuzz --minutes 10``: search at random, beside it guided by atheris; keep what is found."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.util
+import re
+import subprocess
 import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from random import Random
 
-_CORPUS = Path(__file__).with_name("corpus")
+from tests.fuzz.findings import LATEST, keep
+from tests.fuzz.guided import TARGETS, can_guide
+
+#: One thing to try: its name, the input, and what does it and tells how it came out.
+Trial = tuple[str, bytes, Callable[[], str]]
 
 
 def _use_extension(path: str) -> None:
@@ -27,85 +31,112 @@ def _use_extension(path: str) -> None:
     sys.modules["dllama_ops.native._core"] = module
 
 
-def main() -> int:
-    """Run the targets side by side until the time is over; return 1 if anything was found."""
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--seed", type=int, default=time.time_ns() % 10**9, help="default: the time")
-    parser.add_argument("--target", choices=("all", "parser", "binder", "socket"), default="all")
-    parser.add_argument("--extension", metavar="PATH", help="native kernels built with sanitizers")
-    arguments = parser.parse_args()
-    if arguments.extension:
-        _use_extension(arguments.extension)
-    from tests.fuzz.live import LiveWorker
-    from tests.fuzz.mutation import changed_bytes, changed_config
-    from tests.fuzz.targets import bind_and_run, kernel_sets, parse
+class _RandomSearch:
+    """Recordings changed at random, told to the targets in turn; the same seed gives the same inputs."""
 
-    outcomes: Counter[str] = Counter()
-    live: LiveWorker | None = None
+    def __init__(self, targets: list[str]) -> None:
+        # Only now: the binder shall find the extension that was asked for.
+        from tests.fuzz.live import LiveWorker
 
-    def parser_target(random: Random) -> bytes:
-        said = changed_bytes(random)
-        yield_to(said, lambda: "understood" if parse(said) else "refused", "parser")
-        return said
+        self._targets = targets
+        self._live = LiveWorker()
+        self._outcomes: Counter[str] = Counter()
+        self.findings = 0
 
-    def binder_target(random: Random) -> bytes:
-        said = changed_config(random)
-        for kernels in kernel_sets():
-            yield_to(said, partial(bind_and_run, said, kernels), f"binder {kernels}")
-        return said
+    def run(self, seed: int, deadline: float) -> None:
+        """Search until ``deadline`` (of the monotonic clock), then print how often what came out."""
+        number = 0
+        while time.monotonic() < deadline:
+            for target in self._targets:
+                for trial in getattr(self, f"_{target}")(Random(f"{seed}.{number}")):
+                    self._try(*trial)
+            number += 1
+        self._live.close()
+        LATEST.unlink(missing_ok=True)
+        for name, count in sorted(self._outcomes.items()):
+            print(f"{count:8}  {name}")
+        print(f"{number} inputs a target, {self.findings} findings")
 
-    def socket_target(random: Random) -> bytes:
-        nonlocal live
-        said = changed_bytes(random)
-
-        def tell() -> str:
-            nonlocal live
-            live = live or LiveWorker()
-            try:
-                live.tell(said)
-            except Exception:
-                live.kill()
-                live = None
-                raise
-            return "survived"
-
-        yield_to(said, tell, "socket")
-        return said
-
-    findings = 0
-
-    def yield_to(said: bytes, run: Callable[[], str], name: str) -> None:
-        nonlocal findings
-        # A crash of native code ends this process: what led to it must lie on disk before.
-        if name.startswith("binder"):
-            _CORPUS.with_name("latest.bin").write_bytes(said)
+    def _try(self, name: str, said: bytes, run: Callable[[], str]) -> None:
         try:
             outcome = run()
         except Exception:
-            findings += 1
+            self.findings += 1
             outcome = "FOUND"
-            path = _CORPUS / f"{hashlib.sha256(said).hexdigest()[:16]}.bin"
-            path.write_bytes(said)
-            print(f"{name}: {path}\n{traceback.format_exc()}", flush=True)
-        outcomes[f"{name}: {outcome}"] += 1
+            print(f"{name}: {keep(said)}\n{traceback.format_exc()}", flush=True)
+        self._outcomes[f"{name}: {outcome}"] += 1
 
-    targets = {"parser": parser_target, "binder": binder_target, "socket": socket_target}
-    chosen = list(targets.values()) if arguments.target == "all" else [targets[arguments.target]]
+    def _parser(self, random: Random) -> Iterator[Trial]:
+        from tests.fuzz.mutation import changed_bytes
+        from tests.fuzz.targets import parse
+
+        said = changed_bytes(random)
+        yield "parser", said, lambda: "refused" if parse(said) is None else "understood"
+
+    def _binder(self, random: Random) -> Iterator[Trial]:
+        from tests.fuzz.mutation import changed_config
+        from tests.fuzz.targets import bind_and_run, kernel_sets
+
+        said = changed_config(random)
+        LATEST.write_bytes(said)
+        for kernels in kernel_sets():
+            yield f"binder {kernels}", said, partial(bind_and_run, said, kernels)
+
+    def _socket(self, random: Random) -> Iterator[Trial]:
+        from tests.fuzz.mutation import changed_bytes
+
+        said = changed_bytes(random)
+        yield "socket", said, lambda: self._live.tell(said)
+
+    def _mesh(self, random: Random) -> Iterator[Trial]:
+        yield "mesh", b"", lambda: self._live.play(random)
+
+
+def _guided(target: str, minutes: float, seed: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.fuzz.guided", f"--target={target}"]
+    return subprocess.Popen(
+        [*command, f"--minutes={minutes}", f"--seed={seed}"], stderr=subprocess.PIPE, text=True
+    )
+
+
+def _tell_guided(target: str, process: subprocess.Popen[str]) -> bool:
+    """Say how far a guided search came; return whether it found something."""
+    _, said = process.communicate()
+    coverage = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", said)
+    executed = re.findall(r"number_of_executed_units: (\d+)", said)
+    if process.returncode or not coverage or not executed:
+        print(f"guided {target}: ended with code {process.returncode}\n{said[-5000:]}", flush=True)
+        return True
+    (began, _, _), (edges, features, kept) = coverage[0], coverage[-1]
+    print(
+        f"{executed[-1]:>8}  guided {target}: {began} edges of the code grew to {edges} ({features} features), "
+        f"{kept} inputs kept on the way"
+    )
+    return False
+
+
+def main() -> int:
+    """Run the targets side by side until the time is over; return 1 if anything was found."""
+    everything = ("parser", "binder", "socket", "mesh")
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 10**9, help="default: the time")
+    parser.add_argument("--target", choices=("all", *everything), default="all")
+    parser.add_argument("--extension", metavar="PATH", help="native kernels built with sanitizers")
+    arguments = parser.parse_args()
+    targets = list(everything) if arguments.target == "all" else [arguments.target]
+    guided: dict[str, subprocess.Popen[str]] = {}
+    if arguments.extension:
+        _use_extension(arguments.extension)
+    elif can_guide():
+        guided = {t: _guided(t, arguments.minutes, arguments.seed) for t in targets if t in TARGETS}
+    else:
+        print("atheris is not installed: the search is at random only (pip install atheris)")
     print(f"seed {arguments.seed}", flush=True)
-    deadline = time.monotonic() + 60 * arguments.minutes
-    number = 0
-    while time.monotonic() < deadline:
-        for target in chosen:
-            target(Random(f"{arguments.seed}.{number}"))  # the same seed, the same inputs
-        number += 1
-    if live is not None:
-        live.close()
-    _CORPUS.with_name("latest.bin").unlink(missing_ok=True)
-    for name, count in sorted(outcomes.items()):
-        print(f"{count:8}  {name}")
-    print(f"{number} inputs a target, {findings} findings")
-    return 1 if findings else 0
+    search = _RandomSearch(targets)
+    search.run(arguments.seed, time.monotonic() + 60 * arguments.minutes)
+    found = [_tell_guided(target, process) for target, process in guided.items()]
+    return 1 if search.findings or any(found) else 0
 
 
 if __name__ == "__main__":

@@ -5,10 +5,14 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from random import Random
 
-from tests.fuzz.mutation import whole_stream
+from tests.fuzz.mutation import MESHES, changed_stream, whole_stream
+from tests.helpers.captures import load
 from tests.helpers.processes import WorkerProcess
+from tests.worker.replay import play, read_recording
 
 __all__ = ["Finding", "LiveWorker"]
 
@@ -27,33 +31,74 @@ class Finding(AssertionError):
 
 
 class LiveWorker:
-    """A worker of its own process, and what it must go on doing whatever it hears."""
+    """A worker of its own process, and what it must go on doing whatever it hears.
+
+    The process is started when it is first needed, and anew after a finding.
+    """
 
     def __init__(self) -> None:
-        self._worker = WorkerProcess("--handshake-timeout", "5", "--max-memory", "200M")
+        self._process: WorkerProcess | None = None
         self._count = 0
-        self._honest = self._session(whole_stream())
+        self._honest = b""
 
-    def tell(self, said: bytes) -> None:
-        """Say it, hang up, and see whether the next root is served. Raises Finding."""
-        self._session(said)
-        self._count += 1
-        if self._count % _WHOLE_SESSION_EVERY == 0:
-            if self._session(whole_stream()) != self._honest:
-                raise Finding("an honest session was answered otherwise than before")
-        elif not self._session(_GREETING).startswith(_ACK):
-            raise Finding("an honest root was not greeted")
-        self._read_log()
+    @property
+    def _worker(self) -> WorkerProcess:
+        if self._process is None:
+            self._process = WorkerProcess(
+                "--handshake-timeout", "5", "--sync-timeout", "5", "--max-memory", "200M"
+            )
+            self._honest = self._session(whole_stream())
+        return self._process
+
+    def tell(self, said: bytes) -> str:
+        """Be a root that says this and hangs up, then see whether the next one is served. Raises Finding."""
+        return self._survive(lambda: self._session(said))
+
+    def play(self, random: Random) -> str:
+        """Be a recorded cluster around one of its workers, some of whose nodes say other things than they did.
+
+        Then see whether the next root is served. Raises Finding.
+        """
+        session = load(random.choice(MESHES))
+        node = random.randrange(1, session.n_nodes)
+        liars = random.choice(((0,), (0,), tuple(range(1, session.n_nodes)), tuple(range(session.n_nodes))))
+
+        def change(peer: int, data: bytes) -> bytes:
+            return changed_stream(data, random) if peer in liars else data
+
+        return self._survive(
+            lambda: play(session, read_recording(session, node), self._worker.port, change)
+        )
+
+    def _survive(self, ordeal: Callable[[], object]) -> str:
+        try:
+            ordeal()
+            self._count += 1
+            if self._count % _WHOLE_SESSION_EVERY == 0:
+                if self._session(whole_stream()) != self._honest:
+                    raise Finding("an honest session was answered otherwise than before")
+            elif not self._session(_GREETING).startswith(_ACK):
+                raise Finding("an honest root was not greeted")
+            self._read_log()
+        except BaseException:
+            self.kill()
+            raise
+        return "survived"
 
     def kill(self) -> None:
-        """End the process by force, after a finding."""
-        self._worker.process.kill()
-        self._worker.wait()
+        """End the process by force, if there is one."""
+        if self._process is not None:
+            self._process.process.kill()
+            self._process.wait()
+            self._process = None
 
     def close(self) -> None:
-        """End the process. Raises Finding where it ended otherwise than asked."""
-        code = self._worker.terminate()
+        """End the process, if there is one. Raises Finding where it ended otherwise than asked."""
+        if self._process is None:
+            return
+        code = self._process.terminate()
         self._read_log()
+        self._process = None
         if code:
             raise Finding(f"the worker ended with code {code}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from collections.abc import Iterator
 from enum import IntEnum
 from functools import cache
 from random import Random
@@ -13,11 +14,20 @@ from dllama_proto._writers import write
 from dllama_proto.enums import FloatType, OpCode
 from dllama_proto.errors import LocalProtocolError
 from dllama_proto.events import Ack, AckKind, Event
-from dllama_proto.messages import NetConfig, NodeConfig, OpConfig, Size3D
+from dllama_proto.messages import Greeting, NetConfig, NodeConfig, OpConfig, Size3D
+from tests.fuzz.targets import parse
 from tests.helpers.captures import CASES, load
 from tests.worker.replay import Recording, read_recording
 
-__all__ = ["changed_bytes", "changed_config", "whole_stream"]
+__all__ = [
+    "MESHES",
+    "changed_bytes",
+    "changed_config",
+    "changed_further",
+    "changed_stream",
+    "configured_streams",
+    "whole_stream",
+]
 
 _COUNTS = (0, 1, 2, 3, 4, 7, 8, 16, 31, 32, 33, 64, 100, 127, 128, 255, 256, 1000, 4096)
 _INTEGERS = (*_COUNTS, 65_535, 65_536, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1)
@@ -26,6 +36,10 @@ _U64S = (0, 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1)
 
 #: Recordings with one worker: nobody else has to be there.
 _PAIRS = tuple(case for case in CASES if load(case).n_nodes == 2)
+
+#: Recordings in which workers talk to each other.
+MESHES = tuple(case for case in CASES if load(case).n_nodes > 2)
+
 _PLAIN = (
     OpCode.MERGE_ADD,
     OpCode.MERGE_SUM,
@@ -61,7 +75,27 @@ def changed_config(random: Random) -> bytes:
     for _ in range(random.choice((1, 1, 1, 2, 3, 6))):
         which = random.random() < 0.85
         configs[which] = _change(configs[which], random)
-    return _configured(recording, configs[0], configs[1]) or changed_config(random)
+    return _configured(recording.greeting, configs[0], configs[1]) or changed_config(random)
+
+
+def changed_further(said: bytes, random: Random) -> bytes | None:
+    """Change a field of the configs in an input; None where there are none, or the number has no room."""
+    agreed = parse(said)
+    if agreed is None:
+        return None
+    configs: list[Any] = [agreed.net, agreed.node]
+    which = random.random() < 0.85
+    configs[which] = _change(configs[which], random)
+    return _configured(agreed.greeting, configs[0], configs[1]) or None
+
+
+def configured_streams() -> Iterator[bytes]:
+    """Yield what roots said to each recorded worker, up to the end of its config; whole streams of one worker."""
+    for case in CASES:
+        for node in range(1, load(case).n_nodes):
+            recording = _recording(case, node)
+            yield _configured(recording.greeting, recording.net, recording.node)
+    yield from (whole_stream(case) for case in _PAIRS)
 
 
 def changed_bytes(random: Random) -> bytes:
@@ -71,9 +105,14 @@ def changed_bytes(random: Random) -> bytes:
         net, node = recording.net, recording.node
         for _ in range(random.choice((1, 2))):
             node = _change(node, random)
-        said = _configured(recording, net, node) or changed_bytes(random)
+        said = _configured(recording.greeting, net, node) or changed_bytes(random)
         return said + random.randbytes(random.choice((0, 8, 100)))
-    stream = bytearray(whole_stream(random.choice(_PAIRS)))
+    return changed_stream(whole_stream(random.choice(_PAIRS)), random)
+
+
+def changed_stream(said: bytes, random: Random) -> bytes:
+    """Return the bytes with some of them changed, moved, cut or repeated."""
+    stream = bytearray(said)
     for _ in range(random.choice((1, 1, 2, 5))):
         # Most of a stream is weights, of which any bytes will do; what says something stands at both ends.
         end = random.choice((12, 400, 4_000, 40_000, len(stream), len(stream)))
@@ -98,14 +137,15 @@ def changed_bytes(random: Random) -> bytes:
     return bytes(stream)
 
 
-def _configured(recording: Recording, net: NetConfig, node: NodeConfig) -> bytes:
+def _configured(greeting: Greeting, net: NetConfig, node: NodeConfig) -> bytes:
+    """Return what a root says up to its config; nothing where a field cannot hold its number."""
     events: list[Event] = [
-        recording.greeting, Ack(AckKind.ROOT_READY), Ack(AckKind.NET_CONFIG_AHEAD), net,
+        greeting, Ack(AckKind.ROOT_READY), Ack(AckKind.NET_CONFIG_AHEAD), net,
         Ack(AckKind.NODE_CONFIG_AHEAD), node,
     ]  # fmt: skip
     try:
         return b"".join(bytes(write(event)) for event in events)
-    except LocalProtocolError:  # a number that its field cannot hold
+    except LocalProtocolError:
         return b""
 
 

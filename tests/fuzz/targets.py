@@ -6,8 +6,10 @@ Any error but those that are meant for bad input is a finding.
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from functools import cache
 from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -17,14 +19,14 @@ from dllama_ops.segments import compile_segment
 from dllama_ops.table import KernelTable, build_kernel_table
 from dllama_proto.connection import PAUSED, Ack, AckKind, Closed, Connection, NoEvent, Phase, Role
 from dllama_proto.errors import RemoteProtocolError
-from dllama_proto.messages import NetConfig, NodeConfig
+from dllama_proto.messages import Greeting, NetConfig, NodeConfig
 from dllama_worker.binding import bind
 from dllama_worker.errors import ConfigRejected
 from dllama_worker.executor import Executor
 from dllama_worker.memory import NodeMemory, memory_need
 from dllama_worker.weights import WeightLoading
 
-__all__ = ["bind_and_run", "kernel_sets", "parse"]
+__all__ = ["Agreed", "bind_and_run", "kernel_sets", "parse"]
 
 #: What a configuration may ask for: enough for every recording, little enough for thousands a minute.
 _MOST_BYTES = 24 << 20
@@ -40,16 +42,24 @@ _ANSWERS = {
 }
 
 
-def parse(said: bytes) -> tuple[NetConfig, NodeConfig] | None:
-    """Read everything as a worker does; return the two configs if they came.
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """What a root and a worker have agreed on once the config is accepted."""
+
+    greeting: Greeting
+    net: NetConfig
+    node: NodeConfig
+
+
+def parse(said: bytes) -> Agreed | None:
+    """Read everything as a worker does; return the greeting and the two configs if they came.
 
     A RemoteProtocolError ends it; any other passes.
     """
     connection = Connection(Role.WORKER)
     connection.receive_data(said)
     connection.receive_eof()
-    net: NetConfig | None = None
-    node: NodeConfig | None = None
+    found: dict[type, Any] = {}
     try:
         while True:
             event = connection.next_event()
@@ -60,13 +70,13 @@ def parse(said: bytes) -> tuple[NetConfig, NodeConfig] | None:
                     connection.send(Ack(_ANSWERS[connection.phase]))
             elif isinstance(event, NoEvent | Closed):
                 break
-            elif isinstance(event, NetConfig):
-                net = event
-            elif isinstance(event, NodeConfig):
-                node = event
+            elif isinstance(event, Greeting | NetConfig | NodeConfig):
+                found[type(event)] = event
     except RemoteProtocolError:
         pass
-    return (net, node) if net is not None and node is not None else None
+    if NodeConfig not in found:
+        return None
+    return Agreed(found[Greeting], found[NetConfig], found[NodeConfig])
 
 
 class _Nowhere:
@@ -92,10 +102,10 @@ def bind_and_run(said: bytes, kernels: str) -> str:
 
     Raises whatever is neither the peer's fault nor the data's.
     """
-    configs = parse(said)
-    if configs is None:
+    agreed = parse(said)
+    if agreed is None:
         return "refused by the protocol"
-    net, node = configs
+    net, node = agreed.net, agreed.node
     need = memory_need(net, node)
     if need.total + need.bookkeeping > _MOST_BYTES:
         return "too large"

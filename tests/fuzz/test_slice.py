@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from tests.fuzz.findings import paths, saved
 from tests.fuzz.live import LiveWorker
 from tests.fuzz.mutation import changed_bytes, changed_config, whole_stream
 from tests.fuzz.targets import bind_and_run, kernel_sets, parse
-
-CORPUS = sorted(Path(__file__).with_name("corpus").glob("*.bin"))
 
 
 def said_by_many_roots(n: int) -> list[bytes]:
@@ -37,19 +37,28 @@ def test_configs_that_look_valid_are_refused_or_run(kernels: str) -> None:
     assert {"run", "refused by the binder", "refused by the protocol"} <= set(outcomes)
 
 
+@pytest.fixture
+def worker() -> Iterator[LiveWorker]:
+    made = LiveWorker()
+    yield made
+    made.kill()
+
+
 @pytest.mark.slow
-def test_a_running_worker_survives_anything_and_serves_the_next_root() -> None:
-    worker = LiveWorker()
-    try:
-        for said in [*said_by_many_roots(100), *(path.read_bytes() for path in CORPUS)]:
-            worker.tell(said)
-    except BaseException:
-        worker.kill()
-        raise
+def test_a_running_worker_survives_anything_and_serves_the_next_root(worker: LiveWorker) -> None:
+    for said in [*said_by_many_roots(100), *saved()]:
+        worker.tell(said)
     worker.close()
 
 
-@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
+@pytest.mark.slow
+def test_a_running_worker_survives_whatever_a_cluster_says(worker: LiveWorker) -> None:
+    for number in range(30):
+        worker.play(Random(f"slice.{number}"))
+    worker.close()
+
+
+@pytest.mark.parametrize("path", paths(), ids=lambda path: path.stem)
 @pytest.mark.parametrize("kernels", kernel_sets())
 def test_what_was_found_is_mended(path: Path, kernels: str) -> None:
     bind_and_run(path.read_bytes(), kernels)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dllama_proto.connection import PAUSED, Ack, AckKind, Connection, NoEvent, Role, SliceData
@@ -88,10 +88,16 @@ def slices_of(session: Session, recording: Recording, peer: int, data: bytes) ->
     )
 
 
-def play(session: Session, recording: Recording, port: int) -> dict[int, bytes]:
+def play(
+    session: Session,
+    recording: Recording,
+    port: int,
+    change: Callable[[int, bytes], bytes] | None = None,
+) -> dict[int, bytes]:
     """Be every other node for the worker that listens on ``port``; return what it sent to each, by node.
 
-    Returns once the worker has closed all its links.
+    ``change`` may have a node say something else than it did once the mesh is joined; then each hangs up when it
+    has said all. Returns once the worker has closed all its links.
     """
     node = recording.node.node_index
     heard: dict[int, bytearray] = {peer: bytearray() for peer in range(session.n_nodes) if peer != node}
@@ -114,16 +120,24 @@ def play(session: Session, recording: Recording, port: int) -> dict[int, bytes]:
         # The C++ root waits for this ack before any worker may dial another.
         assert root.recv(4, socket.MSG_WAITALL) == bytes.fromhex("aaaa6701")
         heard[0] += bytes.fromhex("aaaa6701")
-        meshed = threading.Event()
-        threads = [*_talk(root, said[len(old) :], heard[0], announce=meshed)]
+        root_ready, said = said[len(old) : len(old) + 4], said[len(old) + 4 :]
+        root.sendall(root_ready)
+        links = {0: root}
         for peer in others:
             if peer < node:
                 sock = socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT)
             else:
                 listeners[peer].settimeout(_TIMEOUT)
                 sock, _ = listeners[peer].accept()
-            stack.enter_context(sock)
-            threads += _talk(sock, session.data(peer, node), heard[peer], wait_for=meshed)
+            links[peer] = stack.enter_context(sock)
+        meshed = threading.Event()
+        threads: list[threading.Thread] = []
+        for peer, sock in links.items():
+            says = said if peer == 0 else session.data(peer, node)
+            if change is not None:
+                says = change(peer, says)
+            when = {"announce": meshed} if peer == 0 else {"wait_for": meshed}
+            threads += _talk(sock, says, heard[peer], **when, hangs_up=change is not None)
         for thread in threads:
             thread.join(_TIMEOUT)
             assert not thread.is_alive(), "the worker did not end the session"
@@ -137,6 +151,7 @@ def _talk(
     *,
     announce: threading.Event | None = None,
     wait_for: threading.Event | None = None,
+    hangs_up: bool = False,
 ) -> tuple[threading.Thread, threading.Thread]:
     """Say and hear everything; a peer waits with speaking until the worker has acknowledged its net config.
 
@@ -150,6 +165,8 @@ def _talk(
             wait_for.wait(_TIMEOUT)
         with contextlib.suppress(OSError):
             sock.sendall(says)
+            if hangs_up:
+                sock.shutdown(socket.SHUT_WR)
 
     def listen() -> None:
         with contextlib.suppress(ConnectionError):
@@ -157,6 +174,8 @@ def _talk(
                 heard.extend(data)
                 if announce is not None and len(heard) >= _MESHED_BYTES:
                     announce.set()
+        if announce is not None:
+            announce.set()
 
     threads = threading.Thread(target=talk), threading.Thread(target=listen)
     for thread in threads:
