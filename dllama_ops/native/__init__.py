@@ -46,14 +46,15 @@ def dllama_register_kernels(register: RegisterKernel) -> None:
                     register(code, quant, factory, priority=PRIORITY + rank, variant=variant)
 
 
-@hookimpl
 def dllama_compile_segment(ops: Sequence[BoundOp], n_threads: int) -> CompiledSegment | None:
     """Take any segment that has a native kernel; kernels of others in it are called in their place."""
-    if unavailable is not None:
-        return None
     from dllama_ops.native.segment import compile_native
 
     return compile_native(ops, n_threads)
+
+
+if unavailable is None:  # else this plugin is none of those that may take whole segments
+    hookimpl(dllama_compile_segment)
 
 
 def read_bandwidth(n_bytes: int, n_passes: int) -> float:

@@ -181,3 +181,16 @@ def test_an_empty_table_says_so() -> None:
     text = table_as_text(build_kernel_table(manager(odd=Plugin())))
     assert text.splitlines()[0].split() == ["op", "quant", "plugin", "kernel", "why"]
     assert "may take whole segments: none" in text
+
+
+def test_native_kernels_that_were_not_built_are_named_with_the_reason_and_nowhere_else() -> None:
+    code = (
+        "import sys\n"
+        "sys.modules['dllama_ops.native._core'] = None\n"
+        "from dllama_ops.cli import main\n"
+        "sys.exit(main(['list']))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "no native kernels: the extension module was not built" in run.stdout
+    assert not [line for line in run.stdout.splitlines() if "whole segments" in line and "native" in line]
+    assert "MATMUL" in run.stdout
