@@ -7,6 +7,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter
@@ -92,27 +93,34 @@ class _RandomSearch:
         yield "mesh", b"", lambda: self._live.play(random)
 
 
-def _guided(target: str, minutes: float, seed: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.fuzz.guided", f"--target={target}"]
-    return subprocess.Popen(
-        [*command, f"--minutes={minutes}", f"--seed={seed}"], stderr=subprocess.PIPE, text=True
-    )
+class _GuidedSearch:
+    """A process in which atheris searches; what it says goes to a file, since nobody reads it meanwhile."""
 
+    def __init__(self, target: str, minutes: float, seed: int) -> None:
+        self._target = target
+        self._said = tempfile.TemporaryFile("w+")
+        command = [sys.executable, "-m", "tests.fuzz.guided", f"--target={target}"]
+        self._process = subprocess.Popen(
+            [*command, f"--minutes={minutes}", f"--seed={seed}"], stderr=self._said
+        )
 
-def _tell_guided(target: str, process: subprocess.Popen[str]) -> bool:
-    """Say how far a guided search came; return whether it found something."""
-    _, said = process.communicate()
-    coverage = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", said)
-    executed = re.findall(r"number_of_executed_units: (\d+)", said)
-    if process.returncode or not coverage or not executed:
-        print(f"guided {target}: ended with code {process.returncode}\n{said[-5000:]}", flush=True)
-        return True
-    (began, _, _), (edges, features, kept) = coverage[0], coverage[-1]
-    print(
-        f"{executed[-1]:>8}  guided {target}: {began} edges of the code grew to {edges} ({features} features), "
-        f"{kept} inputs kept on the way"
-    )
-    return False
+    def wait(self) -> bool:
+        """Wait for its end and say how far it came; return whether it found something."""
+        code = self._process.wait()
+        with self._said:
+            self._said.seek(0)
+            said = self._said.read()
+        coverage = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", said)
+        executed = re.findall(r"number_of_executed_units: (\d+)", said)
+        if code or not coverage or not executed:
+            print(f"guided {self._target}: ended with code {code}\n{said[-5000:]}", flush=True)
+            return True
+        (began, _, _), (edges, features, kept) = coverage[0], coverage[-1]
+        print(
+            f"{executed[-1]:>8}  guided {self._target}: {began} edges of the code grew to {edges} ({features} "
+            f"features), {kept} inputs kept on the way"
+        )
+        return False
 
 
 def main() -> int:
@@ -125,17 +133,17 @@ def main() -> int:
     parser.add_argument("--extension", metavar="PATH", help="native kernels built with sanitizers")
     arguments = parser.parse_args()
     targets = list(everything) if arguments.target == "all" else [arguments.target]
-    guided: dict[str, subprocess.Popen[str]] = {}
+    guided: list[_GuidedSearch] = []
     if arguments.extension:
         _use_extension(arguments.extension)
     elif can_guide():
-        guided = {t: _guided(t, arguments.minutes, arguments.seed) for t in targets if t in TARGETS}
+        guided = [_GuidedSearch(t, arguments.minutes, arguments.seed) for t in targets if t in TARGETS]
     else:
         print("atheris is not installed: the search is at random only (pip install atheris)")
     print(f"seed {arguments.seed}", flush=True)
     search = _RandomSearch(targets)
     search.run(arguments.seed, time.monotonic() + 60 * arguments.minutes)
-    found = [_tell_guided(target, process) for target, process in guided.items()]
+    found = [one.wait() for one in guided]
     return 1 if search.findings or any(found) else 0
 
 
