@@ -98,7 +98,7 @@ class _GuidedSearch:
 
     def __init__(self, target: str, minutes: float, seed: int) -> None:
         self._target = target
-        self._said = tempfile.TemporaryFile("w+")
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open until the process ends
         command = [sys.executable, "-m", "tests.fuzz.guided", f"--target={target}"]
         self._process = subprocess.Popen(
             [*command, f"--minutes={minutes}", f"--seed={seed}"], stderr=self._said
