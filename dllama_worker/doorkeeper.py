@@ -1,5 +1,6 @@
 """While a session runs, whoever calls is turned away at once, not left in a queue.
 
+But for those who may be a peer of the session, until the first forward: they wait (:mod:`dllama_worker.seats`).
 Once its root has hung up a session is as good as over: who calls then may well be the next root, and waits.
 """
 
@@ -10,18 +11,23 @@ import socket
 import threading
 
 from dllama_worker.door import Door
+from dllama_worker.seats import Seats
 from dllama_worker.transport import Link
 from dllama_worker.watch import HANG_UP
 
 __all__ = ["Doorkeeper"]
 
+#: How often to look after those who wait.
+_LOOK_SECONDS = 0.25
+
 
 class Doorkeeper:
     """A thread that stands at the door from the mesh's completion to the end of the session with ``root``."""
 
-    def __init__(self, door: Door, root: Link) -> None:
+    def __init__(self, door: Door, root: Link, seats: Seats) -> None:
         self._door = door
         self._root = root
+        self._seats = seats
         self._ended, self._end = socket.socketpair()
         self._thread = threading.Thread(target=self._stand, name="doorkeeper", daemon=True)
         self._thread.start()
@@ -31,9 +37,14 @@ class Doorkeeper:
         poll.register(self._ended, select.POLLIN)
         poll.register(self._root.sock, HANG_UP)
         poll.register(self._door.sock, select.POLLIN)
-        while [self._door.sock.fileno()] == [fd for fd, _ in poll.poll()]:
-            if (caller := self._door.accept()) is not None:
+        somebody_waits = False
+        while True:
+            ready = [fd for fd, _ in poll.poll(_LOOK_SECONDS * 1000 if somebody_waits else None)]
+            if ready and ready != [self._door.sock.fileno()]:
+                return
+            if ready and (caller := self._door.accept()) is not None and not self._seats.offer(caller):
                 self._door.turn_away(caller, "this worker is in a session with a root")
+            somebody_waits = self._seats.tend()
 
     def dismiss(self) -> None:
         """End the thread; who calls from now on waits to be listened to."""

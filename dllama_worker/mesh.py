@@ -3,7 +3,7 @@
 A worker dials the workers that stand after it in the root's list and accepts those before it (C++
 ``NnNetwork::serve``). Nothing on the wire says who has dialled. Where addresses differ they tell; where they
 don't, and for callers from an address nobody listed (behind address translation), the order of arrival is
-taken, as C++ does for all.
+taken, as C++ does for all, until the first forward tells more (:mod:`dllama_worker.seats`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dllama_proto.sync_plan import node_of_socket
 from dllama_worker.door import Caller, Door
 from dllama_worker.errors import PeerLost
 from dllama_worker.resolver import Lookup, Resolver
+from dllama_worker.seats import Seat, Seats, is_silent
 from dllama_worker.transport import Link, lost
 from dllama_worker.watch import Watch
 
@@ -41,8 +42,8 @@ def join_mesh(
     resolver: Resolver,
     timeout: float,
     keep: Callable[[socket.socket, str], Link],
-) -> dict[int, Link]:
-    """Connect to every other worker; return the links by node index.
+) -> tuple[dict[int, Link], Seats]:
+    """Connect to every other worker; return the links by node index, and the places of those who dialled.
 
     ``keep`` makes a link of a socket and a name, and is called at once, so that the link's owner can close it
     whatever happens. Raises PeerLost where a peer cannot be reached or does not come within ``timeout``
@@ -60,9 +61,12 @@ def join_mesh(
             expected[node] = _Expected(name, frozenset(address.host for address in lookup.addresses))
         else:
             links[node] = keep(_dial(name, lookup, door, watch, deadline), name)
-    for node, caller in _accept(expected, door, watch, deadline).items():
+    seats = []
+    for node, caller in sorted(_accept(expected, door, watch, deadline).items()):
         links[node] = keep(caller.sock, expected[node].name)
-    return links
+        addresses = expected[node].addresses
+        seats.append(Seat(node, links[node], caller, addresses, caller.host in addresses))
+    return links, Seats(seats, door, watch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ def _accept(expected: dict[int, _Expected], door: Door, watch: Watch, deadline: 
             caller = door.accept()
             if caller is None:
                 continue
-            if not _is_silent(caller.sock):
+            if not is_silent(caller.sock):
                 door.turn_away(
                     caller, "a peer says nothing before the first sync; this one did, or hung up"
                 )
@@ -138,14 +142,3 @@ def _accept(expected: dict[int, _Expected], door: Door, watch: Watch, deadline: 
         for caller in unlisted:
             door.turn_away(caller, "not in the root's list of workers")
     return accepted
-
-
-def _is_silent(sock: socket.socket) -> bool:
-    """Tell a peer, which waits for its first sync, from a stranger who has spoken or gone already."""
-    try:
-        sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

@@ -16,6 +16,7 @@ from dllama_worker.lobby import wait_for_root
 from dllama_worker.mesh import join_mesh
 from dllama_worker.report import Report
 from dllama_worker.resolver import Resolver
+from dllama_worker.seats import Seats
 from dllama_worker.transport import KEEPALIVE, Link
 from dllama_worker.watch import Watch
 
@@ -49,6 +50,7 @@ class NetworkClient:
         self._open: list[Link] = []
         self._resolver = Resolver()
         self._doorkeeper: Doorkeeper | None = None
+        self._seats: Seats | None = None
         self.watch = Watch(self._wake_receiver)
         self.root: Channel | None = None
         self.links: dict[int, Link] = {}
@@ -84,18 +86,36 @@ class NetworkClient:
         channel.send(Ack(AckKind.GREETING))
         channel.expect(Ack)
         link.set_deadline(None)
-        peers = join_mesh(
+        peers, self._seats = join_mesh(
             greeting, self._door, self.watch, self._resolver, self._handshake_timeout, self._keep
         )
         self.links = {0: link, **peers}
-        self._doorkeeper = Doorkeeper(self._door, link)
+        self.watch.forgives = self._seats.vacate
+        self._doorkeeper = Doorkeeper(self._door, link, self._seats)
         return greeting
+
+    def hush(self) -> None:
+        """Just before the root learns that this node is ready: peers have said nothing yet. Raises PeerLost."""
+        if self._seats is not None:
+            self._seats.hush()
+
+    def settle(self, speaks: Callable[[int], bool], seconds: float | None) -> None:
+        """The first forward has begun, in which a node ``speaks`` or not: see who of the callers is who.
+
+        Raises PeerLost where not all of them do within ``seconds``, Stopped.
+        """
+        if self._seats is not None:
+            self._seats.settle(speaks, seconds)
+            self.watch.forgives = lambda link: False
 
     def disconnect(self) -> None:
         """End the session: close every link, listen to callers again."""
         if self._doorkeeper is not None:
             self._doorkeeper.dismiss()
             self._doorkeeper = None
+        if self._seats is not None:
+            self._seats.close()
+            self._seats = None
         self.watch.clear()
         for link in self._open:
             link.close()

@@ -8,6 +8,7 @@ from functools import partial
 from dllama_ops.table import KernelTable
 from dllama_proto.events import Ack, AckKind, Closed, WeightsEnd
 from dllama_proto.messages import ControlPacket, Greeting, WeightHeader
+from dllama_proto.sync_plan import plan_link
 from dllama_worker.config import ConfigReader
 from dllama_worker.errors import InternalError, PeerLost, WeightMismatch
 from dllama_worker.local_weights import LocalWeights
@@ -123,6 +124,7 @@ class Session:
         if node.weights.is_untouched and local is None:
             raise WeightMismatch("the root sent no weights: start this worker with --model PATH")
         node.ready(self._report, self._tracer)
+        self._network.hush()
         self._channel.send(Ack(AckKind.WEIGHTS))
         # From here on silence is legal for days; only in the middle of a forward it is not.
         for link in self._network.links.values():
@@ -142,6 +144,7 @@ class Session:
         if executor is None:
             raise InternalError("run needs weights: call load_weights first")
         meter = Meter(self._network.links.values())
+        has_begun = False
         try:
             while not self._is_draining:
                 self._wait_for_request(meter)
@@ -152,6 +155,9 @@ class Session:
                     raise InternalError(f"expected a control packet from the protocol, got {event!r}")
                 if event.is_stop:
                     return "the root stopped"
+                if not has_begun:
+                    self._network.settle(partial(_speaks, node), self._options.sync_timeout)
+                    has_begun = True
                 self._is_evaluating = True
                 meter.start()
                 profile = None
@@ -219,6 +225,11 @@ class Session:
         if self._node is None:
             raise InternalError("the session has no configuration: call configure first")
         return self._node
+
+
+def _speaks(node: Node, peer: int) -> bool:
+    """Tell whether a peer sends this node something in every forward."""
+    return bool(plan_link(node.net, node.config, peer).receives)
 
 
 def _load(

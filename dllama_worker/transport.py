@@ -46,21 +46,29 @@ class Link:
         self.name = name
         self.sent_bytes = 0
         self.received_bytes = 0
+        self._keepalive = keepalive
         #: Seconds that a sync waits for the next byte, None for ever.
         self.stall_timeout: float | None = None
         self._deadline: float | None = None
+        self.adopt(sock)
+
+    def adopt(self, sock: socket.socket) -> None:
+        """Go on over this socket; the one before it is left as it is."""
+        self.sock = sock
         sock.settimeout(None)
         # Syncs are many small messages whose delay is the cluster's pace.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if sys.platform == "linux":
-            seconds = max(1, round(keepalive))
-            interval = max(1, round(keepalive / _N_PROBES))
+            seconds = max(1, round(self._keepalive))
+            interval = max(1, round(self._keepalive / _N_PROBES))
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _N_PROBES)
             # Keep-alive rests while bytes of ours are on their way: then this counts.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 2000 * seconds)
+        if self.stall_timeout is not None:
+            self.set_stall_timeout(self.stall_timeout)
 
     def set_deadline(self, seconds: float | None) -> None:
         """Everything that is sent and received from now on must be done in so many seconds; None in any time."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import select
 import socket
+import time
+from collections.abc import Callable, Iterable
 
 from dllama_worker.errors import PeerLost
 from dllama_worker.transport import Link
@@ -31,6 +33,8 @@ class Watch:
 
     def __init__(self, wake: socket.socket) -> None:
         self._wake = wake
+        #: Asked about a link that hangs up: whether the session can do without it for now.
+        self.forgives: Callable[[Link], bool] = lambda link: False
         self._links: dict[int, Link] = {}
         self._poll = select.poll()
         self._poll.register(wake, select.POLLIN)
@@ -40,8 +44,16 @@ class Watch:
         self._links[link.sock.fileno()] = link
         self._poll.register(link.sock, HANG_UP)
 
+    def remove(self, link: Link) -> None:
+        """Forget a link, if it is known: its socket is about to be closed, or to become another's."""
+        fd = link.sock.fileno()
+        if self._links.get(fd) is link:
+            del self._links[fd]
+            self._poll.unregister(fd)
+
     def clear(self) -> None:
         """Forget all links: the session is over."""
+        self.forgives = lambda link: False
         for fd in self._links:
             self._poll.unregister(fd)
         self._links.clear()
@@ -51,28 +63,41 @@ class Watch:
 
         Raises Stopped, and PeerLost where another node hangs up and ``sock`` stays silent.
         """
-        return self._wait(sock, select.POLLIN, seconds)
+        return bool(self._wait([sock], select.POLLIN, seconds))
+
+    def any_readable(self, socks: Iterable[socket.socket], seconds: float) -> list[socket.socket]:
+        """Wait as readable does, for any of several; return those with something, none if it takes too long."""
+        return self._wait(list(socks), select.POLLIN, seconds)
 
     def writable(self, sock: socket.socket, seconds: float) -> bool:
         """Wait until a connection is made or refused; tell whether it was in time. Raises as readable."""
-        return self._wait(sock, select.POLLOUT, seconds)
+        return bool(self._wait([sock], select.POLLOUT, seconds))
 
-    def _wait(self, sock: socket.socket, events: int, seconds: float) -> bool:
-        target = sock.fileno()
-        self._poll.register(sock, events | HANG_UP)
+    def _wait(self, socks: list[socket.socket], events: int, seconds: float) -> list[socket.socket]:
+        deadline = time.monotonic() + seconds
+        targets = {sock.fileno(): sock for sock in socks}
+        for fd in targets:
+            self._poll.register(fd, events | HANG_UP)
         try:
-            ready = dict(self._poll.poll(max(0.0, seconds) * 1000))
+            while True:
+                ready = dict(self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+                if self._wake.fileno() in ready:
+                    raise Stopped
+                found = [sock for fd, sock in targets.items() if fd in ready]
+                if found or not ready:
+                    return found
+                gone = [self._links[fd] for fd in ready]
+                if all(self.forgives(link) for link in gone):
+                    continue
+                only = select.poll()
+                for fd in targets:
+                    only.register(fd, events)
+                if found := [targets[fd] for fd, _ in only.poll(_GRACE * 1000)]:
+                    return found
+                raise PeerLost(gone[0].name, "closed the connection")
         finally:
-            if target in self._links:
-                self._poll.register(sock, HANG_UP)
-            else:
-                self._poll.unregister(sock)
-        if self._wake.fileno() in ready:
-            raise Stopped
-        if target in ready or not ready:
-            return bool(ready)
-        only = select.poll()
-        only.register(sock, events)
-        if only.poll(_GRACE * 1000):
-            return True
-        raise PeerLost(self._links[next(iter(ready))].name, "closed the connection")
+            for fd in targets:
+                if fd in self._links:
+                    self._poll.register(fd, HANG_UP)
+                else:
+                    self._poll.unregister(fd)

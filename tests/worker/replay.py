@@ -24,9 +24,6 @@ __all__ = ["N_ACK_BYTES", "Recording", "RecordedSlice", "play", "read_recording"
 #: A worker answers its root with four acks before the first slice.
 N_ACK_BYTES = 16
 
-#: By its second ack a worker has joined the mesh.
-_MESHED_BYTES = 8
-
 _TIMEOUT = 60.0
 _ACKS = (AckKind.GREETING, AckKind.NET_CONFIG, AckKind.NODE_CONFIG, AckKind.WEIGHTS)
 
@@ -93,11 +90,13 @@ def play(
     recording: Recording,
     port: int,
     change: Callable[[int, bytes], bytes] | None = None,
+    before_mesh: Callable[[], object] | None = None,
 ) -> dict[int, bytes]:
     """Be every other node for the worker that listens on ``port``; return what it sent to each, by node.
 
     ``change`` may have a node say something else than it did once the mesh is joined; then each hangs up when it
-    has said all. Returns once the worker has closed all its links.
+    has said all. ``before_mesh`` is called when the worker is about to wait for its peers. Returns once the worker
+    has closed all its links.
     """
     node = recording.node.node_index
     heard: dict[int, bytearray] = {peer: bytearray() for peer in range(session.n_nodes) if peer != node}
@@ -121,6 +120,8 @@ def play(
         assert root.recv(4, socket.MSG_WAITALL) == bytes.fromhex("aaaa6701")
         heard[0] += bytes.fromhex("aaaa6701")
         root_ready, said = said[len(old) : len(old) + 4], said[len(old) + 4 :]
+        if before_mesh is not None:
+            before_mesh()
         root.sendall(root_ready)
         links = {0: root}
         for peer in others:
@@ -130,13 +131,13 @@ def play(
                 listeners[peer].settimeout(_TIMEOUT)
                 sock, _ = listeners[peer].accept()
             links[peer] = stack.enter_context(sock)
-        meshed = threading.Event()
+        ready = threading.Event()
         threads: list[threading.Thread] = []
         for peer, sock in links.items():
             says = said if peer == 0 else session.data(peer, node)
             if change is not None:
                 says = change(peer, says)
-            when = {"announce": meshed} if peer == 0 else {"wait_for": meshed}
+            when = {"announce": ready} if peer == 0 else {"wait_for": ready}
             threads += _talk(sock, says, heard[peer], **when, hangs_up=change is not None)
         for thread in threads:
             thread.join(_TIMEOUT)
@@ -153,10 +154,10 @@ def _talk(
     wait_for: threading.Event | None = None,
     hangs_up: bool = False,
 ) -> tuple[threading.Thread, threading.Thread]:
-    """Say and hear everything; a peer waits with speaking until the worker has acknowledged its net config.
+    """Say and hear everything; a peer waits with speaking until the worker has acknowledged its weights.
 
-    Between workers nothing is said before the first forward, and a worker takes a caller who speaks while
-    the mesh is being joined for a stranger.
+    Between workers nothing is said before the first forward, and a worker takes a caller who speaks earlier for
+    a stranger.
     """
     sock.settimeout(_TIMEOUT)
 
@@ -172,7 +173,7 @@ def _talk(
         with contextlib.suppress(ConnectionError):
             while data := sock.recv(1 << 16):
                 heard.extend(data)
-                if announce is not None and len(heard) >= _MESHED_BYTES:
+                if announce is not None and len(heard) >= N_ACK_BYTES:
                     announce.set()
         if announce is not None:
             announce.set()

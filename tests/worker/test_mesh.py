@@ -41,7 +41,7 @@ class Joined:
         ]
 
     def join(self, greeting: Greeting, timeout: float = 10.0) -> None:
-        self.links = join_mesh(greeting, self.door, self.watch, Resolver(), timeout, self._keep)
+        self.links, self.seats = join_mesh(greeting, self.door, self.watch, Resolver(), timeout, self._keep)
 
     def _keep(self, sock: socket.socket, name: str) -> Link:
         self.kept.append(Link(sock, name))

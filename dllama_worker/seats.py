@@ -1,0 +1,202 @@
+"""The places of the workers that dial this one: who has them, and who else may be meant.
+
+Nothing on the wire says who has dialled. Who comes first from a peer's address gets its place; a stranger there
+may come before the peer. But peers are silent until the first forward, and then all of them speak. So whoever
+comes from a peer's address later is kept waiting, and if somebody waits, the first forward tells who is who.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from dllama_worker.door import Caller, Door
+from dllama_worker.errors import PeerLost
+from dllama_worker.transport import Link
+from dllama_worker.watch import Watch
+
+__all__ = ["Seat", "Seats", "has_gone", "is_silent"]
+
+#: More than these do not wait; peers are few, and every one costs a descriptor.
+_MOST_WAITING = 16
+
+#: A root tells all workers of a forward within this time, and the first slice may come before its word for it.
+_AHEAD = 1.0
+
+#: Seconds that are as good as for ever, and that poll still takes.
+_LONGEST = 1e6
+
+
+@dataclass(slots=True, eq=False)
+class Seat:
+    """The place of ``node``: ``addresses`` are its host's, ``is_listed`` whether who first took it had one."""
+
+    node: int
+    link: Link
+    caller: Caller | None
+    addresses: frozenset[str]
+    is_listed: bool
+
+
+class Seats:
+    """All places of one session, filled when the mesh is joined, in the order of the root's list."""
+
+    def __init__(self, seats: Iterable[Seat], door: Door, watch: Watch) -> None:
+        self._seats = list(seats)
+        self._door = door
+        self._watch = watch
+        self._lock = threading.Lock()
+        self._waiting: list[Caller] = []
+        self._spoke: dict[Caller, float] = {}
+        self._is_open = True
+
+    # Called by whoever stands at the door ----------------------------------------------------------------
+
+    def offer(self, caller: Caller) -> bool:
+        """Let a caller wait who may be one of the peers; tell whether it does."""
+        with self._lock:
+            fits = self._is_open and any(self._may_sit(caller, seat) for seat in self._seats)
+            if not fits or len(self._waiting) >= _MOST_WAITING:
+                return False
+            self._waiting.append(caller)
+            return True
+
+    def tend(self) -> bool:
+        """Turn away who waits but is no peer: gone, or heard for a while. Tell whether anybody still waits."""
+        with self._lock:
+            for caller in tuple(self._waiting):
+                if has_gone(caller.sock):
+                    self._turn_away(caller, "hung up before the first sync")
+                elif not is_silent(caller.sock):
+                    since = self._spoke.setdefault(caller, time.monotonic())
+                    if time.monotonic() - since > _AHEAD:
+                        self._turn_away(caller, "a peer says nothing before the first sync; this one did")
+            return bool(self._waiting)
+
+    # Called by the session ---------------------------------------------------------------------------------
+
+    def vacate(self, link: Link) -> bool:
+        """Give up the holder of a place, who has hung up, if somebody waits for it; tell whether somebody does."""
+        with self._lock:
+            for seat in self._seats:
+                if seat.link is link and self._is_open and self._is_contested(seat):
+                    self._leave(seat, "hung up before the first sync")
+                    return True
+        return False
+
+    def hush(self) -> None:
+        """No forward can have begun yet: who has spoken is no peer. Raises PeerLost where nobody else may be."""
+        with self._lock:
+            for caller in tuple(self._waiting):
+                if not is_silent(caller.sock):
+                    self._turn_away(caller, "a peer says nothing before the first sync; this one did")
+            for seat in self._seats:
+                if seat.caller is not None and not is_silent(seat.caller.sock):
+                    if not self._is_contested(seat):
+                        raise PeerLost(seat.link.name, "hung up, or said something, before the first sync")
+                    self._leave(seat, "a peer says nothing before the first sync; this one did")
+
+    def settle(self, speaks: Callable[[int], bool], seconds: float | None) -> None:
+        """A forward has begun: give contested places to those who speak. Nobody waits any more after that.
+
+        ``speaks`` tells whether a node sends this one something in a forward. Raises PeerLost, naming the nodes of
+        whom nothing is heard within ``seconds`` (None: as long as it takes), Stopped.
+        """
+        with self._lock:
+            self._is_open = False
+            contested = [s for s in self._seats if self._is_contested(s) and speaks(s.node)]
+            callers = [seat.caller for seat in contested if seat.caller is not None] + self._waiting
+        try:
+            if contested:
+                self._seat(
+                    contested, callers, time.monotonic() + (_LONGEST if seconds is None else seconds)
+                )
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Turn away everybody who waits."""
+        with self._lock:
+            self._is_open = False
+            for caller in tuple(self._waiting):
+                self._turn_away(caller, "all peers are here")
+
+    # -----------------------------------------------------------------------------------------------------
+
+    def _seat(self, contested: list[Seat], callers: list[Caller], deadline: float) -> None:
+        speaking: set[Caller] = set()
+        while (holders := self._holders(contested, [c for c in callers if c in speaking])) is None:
+            silent = {caller.sock: caller for caller in callers if caller not in speaking}
+            ready = self._watch.any_readable(silent, deadline - time.monotonic())
+            if not ready:
+                names = ", ".join(seat.link.name for seat in contested)
+                raise PeerLost(names, f"{len(callers)} have called, not all of the peers speak in time")
+            for sock in ready:
+                if has_gone(sock):
+                    callers.remove(silent[sock])
+                else:
+                    speaking.add(silent[sock])
+        left = {seat.caller for seat in contested if seat.caller is not None} - set(holders)
+        for seat in contested:
+            self._watch.remove(seat.link)
+        with self._lock:
+            self._waiting = [caller for caller in self._waiting if caller not in holders]
+        for seat, caller in zip(contested, holders, strict=True):
+            seat.caller = caller
+            seat.link.adopt(caller.sock)
+            self._watch.add(seat.link)
+        for caller in left:
+            self._door.turn_away(caller, "another caller from a peer's address was the peer")
+
+    def _holders(self, contested: list[Seat], callers: list[Caller]) -> list[Caller] | None:
+        """Return a caller for each place, in the order in which they came; None where one has none yet."""
+        holders: list[Caller] = []
+        for seat in contested:
+            fitting = [c for c in callers if c not in holders and self._may_sit(c, seat)]
+            if not fitting:
+                return None
+            holders.append(fitting[0])
+        return holders
+
+    def _may_sit(self, caller: Caller, seat: Seat) -> bool:
+        if caller.host in seat.addresses:
+            return True
+        return not seat.is_listed and not any(caller.host in other.addresses for other in self._seats)
+
+    def _is_contested(self, seat: Seat) -> bool:
+        return any(self._may_sit(caller, seat) for caller in self._waiting)
+
+    def _leave(self, seat: Seat, reason: str) -> None:
+        self._watch.remove(seat.link)
+        if seat.caller is not None:
+            self._door.turn_away(seat.caller, reason)
+            seat.caller = None
+
+    def _turn_away(self, caller: Caller, reason: str) -> None:
+        self._waiting.remove(caller)
+        self._spoke.pop(caller, None)
+        self._door.turn_away(caller, reason)
+
+
+def is_silent(sock: socket.socket) -> bool:
+    """Tell a peer, which waits for its first sync, from a stranger who has spoken or gone already."""
+    try:
+        sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def has_gone(sock: socket.socket) -> bool:
+    """Tell whether the other end has hung up without a word that is still unread."""
+    try:
+        return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
