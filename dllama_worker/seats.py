@@ -51,6 +51,7 @@ class Seats:
         self._lock = threading.Lock()
         self._waiting: list[Caller] = []
         self._spoke: dict[Caller, float] = {}
+        self._unseated: list[tuple[Caller, str]] = []
         self._is_open = True
 
     # Called by whoever stands at the door ----------------------------------------------------------------
@@ -108,6 +109,9 @@ class Seats:
         with self._lock:
             self._is_open = False
             contested = [s for s in self._seats if self._is_contested(s) and speaks(s.node)]
+            for seat in self._seats:
+                if seat.caller is None and seat not in contested:
+                    raise PeerLost(seat.link.name, "hung up before the first sync")
             callers = [seat.caller for seat in contested if seat.caller is not None] + self._waiting
         try:
             if contested:
@@ -118,11 +122,14 @@ class Seats:
             self.close()
 
     def close(self) -> None:
-        """Turn away everybody who waits."""
+        """Turn away everybody who has no place."""
         with self._lock:
             self._is_open = False
             for caller in tuple(self._waiting):
                 self._turn_away(caller, "all peers are here")
+            for caller, reason in self._unseated:
+                self._door.turn_away(caller, reason)
+            self._unseated.clear()
 
     # -----------------------------------------------------------------------------------------------------
 
@@ -139,17 +146,16 @@ class Seats:
                     callers.remove(silent[sock])
                 else:
                     speaking.add(silent[sock])
-        left = {seat.caller for seat in contested if seat.caller is not None} - set(holders)
-        for seat in contested:
-            self._watch.remove(seat.link)
         with self._lock:
+            for seat in contested:
+                if seat.caller not in holders:
+                    self._leave(seat, "another caller from a peer's address was the peer")
+                self._watch.remove(seat.link)
             self._waiting = [caller for caller in self._waiting if caller not in holders]
         for seat, caller in zip(contested, holders, strict=True):
             seat.caller = caller
             seat.link.adopt(caller.sock)
             self._watch.add(seat.link)
-        for caller in left:
-            self._door.turn_away(caller, "another caller from a peer's address was the peer")
 
     def _holders(self, contested: list[Seat], callers: list[Caller]) -> list[Caller] | None:
         """Return a caller for each place, in the order in which they came; None where one has none yet."""
@@ -170,9 +176,10 @@ class Seats:
         return any(self._may_sit(caller, seat) for caller in self._waiting)
 
     def _leave(self, seat: Seat, reason: str) -> None:
+        """Unseat the holder, whose socket stays with the link until it has another."""
         self._watch.remove(seat.link)
         if seat.caller is not None:
-            self._door.turn_away(seat.caller, reason)
+            self._unseated.append((seat.caller, reason))
             seat.caller = None
 
     def _turn_away(self, caller: Caller, reason: str) -> None:

@@ -181,6 +181,19 @@ def test_a_holder_that_hangs_up_makes_room_for_who_waits(table: Table) -> None:
     assert table.links[1].receive(10) == b"slice"
 
 
+def test_a_place_that_nobody_has_any_more_is_lost_with_the_first_forward(table: Table) -> None:
+    table.call().close()
+    seats = table.seats(1)
+    waiting = table.call()
+    assert table.offer(seats)
+    assert not table.watch.readable(table.wake, 0.05)
+    waiting.close()
+    while seats.tend():  # until its end has arrived
+        pass
+    with pytest.raises(PeerLost, match="node 1: hung up before the first sync"):
+        seats.settle(everybody, 10)
+
+
 def test_a_holder_that_hangs_up_is_lost_where_nobody_waits(table: Table) -> None:
     table.call().close()
     table.seats(1)
@@ -199,9 +212,10 @@ def test_who_speaks_before_a_forward_can_have_begun_is_no_peer(table: Table) -> 
     assert table.watch.any_readable([table.links[1].sock], 10)
     seats.hush()
     assert is_closed(speaker)
-    assert is_closed(holder)
+    table.links[1].set_stall_timeout(5)  # as the session does meanwhile
     peer.sendall(b"slice")
     seats.settle(everybody, 10)
+    assert is_closed(holder)
     assert table.links[1].receive(10) == b"slice"
 
 
