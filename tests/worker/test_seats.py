@@ -100,9 +100,10 @@ def test_a_stranger_who_came_first_does_not_keep_the_place(table: Table) -> None
     assert table.reasons == ["another caller from a peer's address was the peer"]
 
 
-def test_peers_of_one_host_keep_the_order_in_which_they_came(table: Table) -> None:
-    first = table.call()
-    stranger = table.call()
+@pytest.mark.parametrize("stranger_first", [False, True])
+def test_peers_of_one_host_keep_the_order_in_which_they_came(table: Table, stranger_first: bool) -> None:
+    one, other = table.call(), table.call()
+    stranger, first = (one, other) if stranger_first else (other, one)
     seats = table.seats(1, 2)
     second = table.call()
     assert table.offer(seats)
@@ -112,21 +113,6 @@ def test_peers_of_one_host_keep_the_order_in_which_they_came(table: Table) -> No
     assert table.links[1].receive(10) == b"first"
     assert table.links[2].receive(10) == b"second"
     assert is_closed(stranger)
-
-
-def test_everybody_moves_up_where_the_stranger_was_the_very_first(table: Table) -> None:
-    stranger = table.call()
-    first = table.call()
-    seats = table.seats(1, 2)
-    second = table.call()
-    assert table.offer(seats)
-    second.sendall(b"second")
-    first.sendall(b"first")
-    seats.settle(everybody, 10)
-    assert table.links[1].receive(10) == b"first"
-    assert table.links[2].receive(10) == b"second"
-    assert is_closed(stranger)
-    assert table.watch.any_readable([table.wake], 0) == []
 
 
 def test_nobody_is_waited_for_where_nobody_else_has_called(table: Table) -> None:
