@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from random import Random
 
 from tests.fuzz.mutation import MESHES, changed_stream, whole_stream
@@ -40,6 +40,7 @@ class LiveWorker:
         self._process: WorkerProcess | None = None
         self._count = 0
         self._honest = b""
+        self._undisturbed: dict[tuple[str, int], dict[int, bytes]] = {}
 
     @property
     def _worker(self) -> WorkerProcess:
@@ -55,20 +56,47 @@ class LiveWorker:
         return self._survive(lambda: self._session(said))
 
     def play(self, random: Random) -> str:
-        """Be a recorded cluster around one of its workers, some of whose nodes say other things than they did.
+        """Be a recorded cluster around one of its workers; strangers come first, or some nodes lie.
 
-        Then see whether the next root is served. Raises Finding.
+        Then see whether the next root is served; where only strangers came, also whether the worker said what it
+        says without them. Raises Finding.
         """
-        session = load(random.choice(MESHES))
+        case = random.choice(MESHES)
+        session = load(case)
         node = random.randrange(1, session.n_nodes)
-        liars = random.choice(((0,), (0,), tuple(range(1, session.n_nodes)), tuple(range(session.n_nodes))))
+        everybody = tuple(range(session.n_nodes))
+        liars = random.choice(((), (0,), (0,), everybody[1:], everybody))
 
         def change(peer: int, data: bytes) -> bytes:
             return changed_stream(data, random) if peer in liars else data
 
-        return self._survive(
-            lambda: play(session, read_recording(session, node), self._worker.port, change)
-        )
+        def run() -> None:
+            recording = read_recording(session, node)
+            if liars:
+                play(session, recording, self._worker.port, change)
+                return
+            with ExitStack() as stack:
+                heard = play(
+                    session, recording, self._worker.port, before_mesh=lambda: self._intrude(random, stack)
+                )
+            if (case, node) not in self._undisturbed:
+                self._undisturbed[case, node] = play(session, recording, self._worker.port)
+            if heard != self._undisturbed[case, node]:
+                raise Finding(f"strangers changed what node {node} of {case} says")
+
+        return self._survive(run)
+
+    def _intrude(self, random: Random, stack: ExitStack) -> None:
+        """Call a few times: silently, with a word, or only to hang up."""
+        for _ in range(random.randrange(1, 4)):
+            stranger = stack.enter_context(socket.create_connection(("127.0.0.1", self._worker.port)))
+            match random.randrange(3):
+                case 0:
+                    stranger.sendall(random.randbytes(random.randrange(1, 100)))
+                case 1:
+                    stranger.close()
+                case _:
+                    pass
 
     def _survive(self, ordeal: Callable[[], object]) -> str:
         try:
