@@ -42,14 +42,16 @@ class _RandomSearch:
         self._targets = targets
         self._live = LiveWorker()
         self._outcomes: Counter[str] = Counter()
+        self._at = ""
         self.findings = 0
 
     def run(self, seed: int, deadline: float) -> None:
         """Search until ``deadline`` (of the monotonic clock), then print how often what came out."""
         number = 0
         while time.monotonic() < deadline:
+            self._at = f"{seed}.{number}"
             for target in self._targets:
-                for trial in getattr(self, f"_{target}")(Random(f"{seed}.{number}")):
+                for trial in getattr(self, f"_{target}")(Random(self._at)):
                     self._try(*trial)
             number += 1
         self._live.close()
@@ -64,7 +66,9 @@ class _RandomSearch:
         except Exception:
             self.findings += 1
             outcome = "FOUND"
-            print(f"{name}: {keep(said)}\n{traceback.format_exc()}", flush=True)
+            # What a whole cluster said is in no file: the same Random says it again.
+            where = keep(said) if said else f"LiveWorker().play(Random({self._at!r}))"
+            print(f"{name}: {where}\n{traceback.format_exc()}", flush=True)
         self._outcomes[f"{name}: {outcome}"] += 1
 
     def _parser(self, random: Random) -> Iterator[Trial]:
