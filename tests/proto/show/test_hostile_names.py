@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dllama_proto.cli import main
+from dllama_proto.dissect import dissect_pcap
 from dllama_proto.printable import printable
+from dllama_proto.show.summary import Summary
+from dllama_proto.show.summary_text import print_summary
 from tests.helpers.captures import capture_path
 
 #: Names of a recording and others of the same length: control sequences, a line of their own, rich's markup.
@@ -52,6 +56,21 @@ def test_a_terminal_gets_printable_lines_only(
     if "-v" in arguments:
         assert r"\x1b[31m\nfakeline" in text
         assert r"\u202egnirts\udcff" in text
+
+
+@pytest.mark.parametrize("name", ["[/]", "[bold]x", "\x1b[2J"])
+def test_a_summary_shows_pipes_as_they_are_called(name: str) -> None:
+    summary = Summary()
+    for event in dissect_pcap(str(capture_path("tiny-f32-2n"))):
+        summary.add(event)
+    summary.finish()
+    for session in summary.sessions.values():
+        for sync in session.syncs.values():
+            sync.pipe = name
+    shown = io.StringIO()
+    print_summary(summary, shown)
+    assert printable(name) in shown.getvalue()
+    assert all(line.isprintable() for line in shown.getvalue().split("\n"))
 
 
 @pytest.mark.parametrize("command", ["report", "timeline"])
