@@ -20,7 +20,7 @@ from dllama_proto.sync_plan import node_of_socket
 from dllama_worker.door import Caller, Door
 from dllama_worker.errors import PeerLost
 from dllama_worker.resolver import Lookup, Resolver
-from dllama_worker.seats import Seat, Seats, is_silent
+from dllama_worker.seats import Seat, Seats, peek
 from dllama_worker.transport import Link, lost
 from dllama_worker.watch import Watch
 
@@ -122,7 +122,7 @@ def _accept(expected: dict[int, _Expected], door: Door, watch: Watch, deadline: 
             caller = door.accept()
             if caller is None:
                 continue
-            if not is_silent(caller.sock):
+            if peek(caller.sock) is not None:
                 door.turn_away(
                     caller, "a peer says nothing before the first sync; this one did, or hung up"
                 )

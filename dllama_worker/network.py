@@ -106,7 +106,6 @@ class NetworkClient:
         """
         if self._seats is not None:
             self._seats.settle(speaks, seconds)
-            self.watch.forgives = lambda link: False
 
     def disconnect(self) -> None:
         """End the session: close every link, listen to callers again."""

@@ -18,13 +18,15 @@ from dllama_worker.errors import PeerLost
 from dllama_worker.transport import Link
 from dllama_worker.watch import Watch
 
-__all__ = ["Seat", "Seats", "has_gone", "is_silent"]
+__all__ = ["Seat", "Seats", "peek"]
 
 #: More than these do not wait; peers are few, and every one costs a descriptor.
 _MOST_WAITING = 16
 
 #: A root tells all workers of a forward within this time, and the first slice may come before its word for it.
 _AHEAD = 1.0
+
+_TOO_EARLY = "a peer says nothing before the first sync; this one did, or hung up"
 
 #: Seconds that are as good as for ever, and that poll still takes.
 _LONGEST = 1e6
@@ -66,15 +68,17 @@ class Seats:
             return True
 
     def tend(self) -> bool:
-        """Turn away who waits but is no peer: gone, or heard for a while. Tell whether anybody still waits."""
+        """Turn away who waits but is no peer: gone, or heard for a while. Tell whether to look again."""
         with self._lock:
+            if not self._is_open:  # who speaks now may well be a peer: that is being settled, or has been
+                return False
             for caller in tuple(self._waiting):
-                if has_gone(caller.sock):
-                    self._turn_away(caller, "hung up before the first sync")
-                elif not is_silent(caller.sock):
-                    since = self._spoke.setdefault(caller, time.monotonic())
-                    if time.monotonic() - since > _AHEAD:
-                        self._turn_away(caller, "a peer says nothing before the first sync; this one did")
+                heard = peek(caller.sock)
+                if heard is None:
+                    continue
+                since = self._spoke.setdefault(caller, time.monotonic())
+                if not heard or time.monotonic() - since > _AHEAD:
+                    self._turn_away(caller, _TOO_EARLY)
             return bool(self._waiting)
 
     # Called by the session ---------------------------------------------------------------------------------
@@ -92,13 +96,13 @@ class Seats:
         """No forward can have begun yet: who has spoken is no peer. Raises PeerLost where nobody else may be."""
         with self._lock:
             for caller in tuple(self._waiting):
-                if not is_silent(caller.sock):
-                    self._turn_away(caller, "a peer says nothing before the first sync; this one did")
+                if peek(caller.sock) is not None:
+                    self._turn_away(caller, _TOO_EARLY)
             for seat in self._seats:
-                if seat.caller is not None and not is_silent(seat.caller.sock):
+                if seat.caller is not None and peek(seat.caller.sock) is not None:
                     if not self._is_contested(seat):
                         raise PeerLost(seat.link.name, "hung up, or said something, before the first sync")
-                    self._leave(seat, "a peer says nothing before the first sync; this one did")
+                    self._leave(seat, _TOO_EARLY)
 
     def settle(self, speaks: Callable[[int], bool], seconds: float | None) -> None:
         """A forward has begun: give contested places to those who speak. Nobody waits any more after that.
@@ -142,7 +146,7 @@ class Seats:
                 names = ", ".join(seat.link.name for seat in contested)
                 raise PeerLost(names, f"{len(callers)} have called, not all of the peers speak in time")
             for sock in ready:
-                if has_gone(sock):
+                if not peek(sock):
                     callers.remove(silent[sock])
                 else:
                     speaking.add(silent[sock])
@@ -188,22 +192,11 @@ class Seats:
         self._door.turn_away(caller, reason)
 
 
-def is_silent(sock: socket.socket) -> bool:
-    """Tell a peer, which waits for its first sync, from a stranger who has spoken or gone already."""
+def peek(sock: socket.socket) -> bytes | None:
+    """Return the first byte that is there to be read, none at the end of the stream; None while it is silent."""
     try:
-        sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:
-        return True
+        return None
     except OSError:
-        return False
-    return False
-
-
-def has_gone(sock: socket.socket) -> bool:
-    """Tell whether the other end has hung up without a word that is still unread."""
-    try:
-        return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
+        return b""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -113,6 +113,27 @@ def test_peers_of_one_host_keep_the_order_in_which_they_came(table: Table, stran
     assert table.links[1].receive(10) == b"first"
     assert table.links[2].receive(10) == b"second"
     assert is_closed(stranger)
+
+
+def test_a_peer_that_has_spoken_is_not_turned_away_while_another_is_waited_for(
+    table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seats_module, "_AHEAD", -1.0)
+    table.call(), table.call()
+    seats = table.seats(1, 2)
+    peers = [table.call(), table.call()]
+    assert [table.offer(seats) for _ in peers] == [True, True]
+    wait = table.watch.any_readable
+
+    def look_after_them_and_wait(socks: Iterable[socket.socket], seconds: float) -> list[socket.socket]:
+        assert not seats.tend()  # the doorkeeper does, at any time
+        peers.pop(0).sendall(b"slice")
+        return wait(socks, seconds)
+
+    monkeypatch.setattr(table.watch, "any_readable", look_after_them_and_wait)
+    seats.settle(everybody, 10)
+    assert peers == []
+    assert [table.links[node].receive(10) for node in (1, 2)] == [b"slice"] * 2
 
 
 def test_nobody_is_waited_for_where_nobody_else_has_called(table: Table) -> None:
