@@ -8,7 +8,17 @@ from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
-__all__ = ["argument", "at_least", "network", "not_negative", "parse_size", "port", "seconds", "size"]
+__all__ = [
+    "argument",
+    "at_least",
+    "is_host",
+    "network",
+    "not_negative",
+    "parse_size",
+    "port",
+    "seconds",
+    "size",
+]
 
 _SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)([KMGT]?)B?")
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -61,6 +71,14 @@ def port(text: str) -> int:
     if not 0 <= value <= 65535:
         raise argparse.ArgumentTypeError(f"expected 0 to 65535, got {value}")
     return value
+
+
+def is_host(text: str) -> bool:
+    """Tell whether sockets take it for the name of a host; whether there is one is another question."""
+    try:
+        return bool(text.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def network(text: str) -> IPv4Network | IPv6Network:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dllama_worker.arguments import is_host
+
 __all__ = ["WorkerAddress", "parse_worker_address"]
 
 
@@ -22,6 +24,12 @@ def parse_worker_address(text: str) -> WorkerAddress:
     """Read ``host:port`` (an IPv6 address in brackets). Raises ValueError saying what is wrong."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+    if (
+        not colon
+        or not is_host(host)
+        or not port.isascii()
+        or not port.isdigit()
+        or not 0 < int(port) < 65536
+    ):
         raise ValueError(f"expected HOST:PORT, got {text!r}")
     return WorkerAddress(host, int(port))

@@ -19,6 +19,7 @@ from typing import IO
 
 from dllama_proto.dissect.events import Endpoint
 from dllama_proto.messages import Peer
+from dllama_worker.arguments import is_host
 
 __all__ = ["Recorder", "add_command", "run_tap"]
 
@@ -71,9 +72,10 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def _endpoint(text: str) -> Endpoint:
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65_535:
+    host = host.strip("[]") or "127.0.0.1"
+    if not colon or not is_host(host) or not port.isascii() or not port.isdigit() or int(port) > 65_535:
         raise argparse.ArgumentTypeError(f"expected HOST:PORT, got {text!r}")
-    return Endpoint(host.strip("[]") or "127.0.0.1", int(port))
+    return Endpoint(host, int(port))
 
 
 def _replacement(text: str) -> tuple[Peer, Peer]:

@@ -212,6 +212,7 @@ def test_a_worker_that_cannot_be_reached_is_named() -> None:
     ("arguments", "complaint"),
     [
         (["inference", "--prompt", "x", "--workers", "nohost"], "expected HOST:PORT, got 'nohost'"),
+        (["inference", "--prompt", "x", "--workers", "a..b:1"], "expected HOST:PORT, got 'a..b:1'"),
         (["inference", "--prompt", "x", "--temperature", "-1"], "expected 0 or more, got -1"),
         (["inference", "--prompt", "x", "--model", "x.m"], "--model and --tokenizer belong together"),
         (["inference"], "--prompt"),
