@@ -15,8 +15,8 @@ from collections.abc import Callable
 from statistics import median
 from time import perf_counter
 
-from dllama_worker.exchange import Exchange, Lane
-from dllama_worker.transport import Link
+from dllama_worker.node.exchange import Exchange, Lane
+from dllama_worker.node.transport import Link
 
 _WARM_UP = 200
 

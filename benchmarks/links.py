@@ -26,11 +26,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dllama_worker.model.reader import open_model
-from dllama_worker.root.apportion import partition_evenly
 from dllama_worker.root.layout import sync_type_of
 from dllama_worker.root.planning.demand import Demand, count_demand
 from dllama_worker.root.planning.estimate import sync_seconds
 from dllama_worker.root.planning.links import LinkSpeed
+from dllama_worker.sharding.apportion import partition_evenly
 
 _PORT = 9990
 _SWITCH = "dllama-switch"

@@ -8,7 +8,7 @@ from dllama_worker.errors import UsageError
 from dllama_worker.root.planning.links import LINKS
 from dllama_worker.root.planning.options import PlanOptions
 from dllama_worker.root.planning.plan import Plan, make_plan
-from dllama_worker.root.split import EVEN
+from dllama_worker.sharding.split import EVEN
 
 MODELS = ("llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "qwen3-30b-a3b")
 NODES = (2, 3, 4, 8, 16, 24, 32, 64)

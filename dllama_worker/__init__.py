@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dllama_worker.options import WorkerOptions
-    from dllama_worker.worker import Worker
+    from dllama_worker.worker.options import WorkerOptions
+    from dllama_worker.worker.worker import Worker
 
 __all__ = ["Worker", "WorkerOptions"]
 
-_HOMES = {"Worker": "dllama_worker.worker", "WorkerOptions": "dllama_worker.options"}
+_HOMES = {"Worker": "dllama_worker.worker.worker", "WorkerOptions": "dllama_worker.worker.options"}
 
 
 def __getattr__(name: str) -> Any:

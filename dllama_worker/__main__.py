@@ -2,6 +2,6 @@
 
 import sys
 
-from dllama_worker.cli import main
+from dllama_worker.worker.cli import main
 
 sys.exit(main())

@@ -58,7 +58,7 @@ def loaded_by(*imports: str) -> set[str]:
         ("dllama_ops", {"construct", "numpy", "dllama_worker"}),
         ("dllama_ops.reference", {"construct", "dllama_proto.connection", "dllama_proto.schemas"}),
         ("dllama_proto.connection", {"socket", "selectors", "asyncio", "dllama_ops", "dllama_worker"}),
-        ("dllama_worker.cli", {"numpy", "construct", "pluggy"}),
+        ("dllama_worker.worker.cli", {"numpy", "construct", "pluggy"}),
     ],
 )
 def test_an_import_loads_no_more_than_it_says(module: str, absent: set[str]) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from dllama_worker.cli import make_parser
-from dllama_worker.settings_file import parse_arguments
+from dllama_worker.worker.cli import make_parser
+from dllama_worker.worker.settings_file import parse_arguments
 
 ROOT = Path(__file__).parents[1]
 PACKAGING = ROOT / "packaging"

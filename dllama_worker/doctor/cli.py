@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 
-from dllama_worker import cli
 from dllama_worker.arguments import argument
-from dllama_worker.options import DEFAULT_PORT
 from dllama_worker.root.address import WorkerAddress, parse_worker_address
-from dllama_worker.settings_file import parse_arguments
+from dllama_worker.worker import cli
+from dllama_worker.worker.options import DEFAULT_PORT
+from dllama_worker.worker.settings_file import parse_arguments
 
 __all__ = ["main", "make_parser"]
 

@@ -12,8 +12,8 @@ from time import perf_counter
 
 from dllama_worker.doctor.finding import Finding, Grade
 from dllama_worker.errors import ExitCode
-from dllama_worker.options import WorkerOptions
 from dllama_worker.root.address import WorkerAddress
+from dllama_worker.worker.options import WorkerOptions
 
 __all__ = ["check_peers", "check_ports"]
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from dllama_worker.memory import MemoryNeed
-from dllama_worker.monitoring.profile import ForwardProfile, Sampler, stage_of
-from dllama_worker.transport import Link
+from dllama_worker.node.memory import MemoryNeed
+from dllama_worker.node.profile import ForwardProfile, Sampler, stage_of
+from dllama_worker.node.transport import Link
 
 __all__ = ["Monitor", "Phase", "Snapshot"]
 

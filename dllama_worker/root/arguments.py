@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from dllama_worker.arguments import argument, not_negative
-from dllama_worker.root.split import EVEN, Split, parse_memory, parse_split
+from dllama_worker.sharding.split import EVEN, Split, parse_memory, parse_split
 
 __all__ = ["add_split_arguments", "split_of"]
 

@@ -10,10 +10,10 @@ from dllama_proto.connection import Connection, Role
 from dllama_proto.events import Ack, AckKind
 from dllama_proto.limits import Limits
 from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, Peer
-from dllama_worker.channel import Channel
 from dllama_worker.errors import PeerLost
+from dllama_worker.node.channel import Channel
+from dllama_worker.node.transport import Link, lost
 from dllama_worker.root.address import WorkerAddress
-from dllama_worker.transport import Link, lost
 
 __all__ = ["Cluster"]
 

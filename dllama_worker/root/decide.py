@@ -14,15 +14,15 @@ from dllama_proto.enums import FloatType
 from dllama_worker.errors import UsageError
 from dllama_worker.model.reader import ModelFile
 from dllama_worker.report import Report, format_bytes
-from dllama_worker.root.apportion import partition_evenly, partition_for
 from dllama_worker.root.cluster import Cluster
 from dllama_worker.root.local_workers import LocalWorkers
 from dllama_worker.root.options import RootOptions
-from dllama_worker.root.partition import Partition
 from dllama_worker.root.planning.calibrate import SyncTimes, measure_pace, measure_syncs
 from dllama_worker.root.planning.choose import check_fit, choose_partition, fits
 from dllama_worker.root.planning.demand import Demand, count_demand
 from dllama_worker.root.planning.estimate import NodeSpeed, TokenTime, estimate
+from dllama_worker.sharding.apportion import partition_evenly, partition_for
+from dllama_worker.sharding.partition import Partition
 
 __all__ = ["decide_partition"]
 

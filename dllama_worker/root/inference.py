@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dllama_worker.errors import BadLogits, InternalError, PeerLost
-from dllama_worker.executor import Executor
-from dllama_worker.node import Node
+from dllama_worker.node.executor import Executor
+from dllama_worker.node.node import Node
 from dllama_worker.root.cluster import Cluster
 from dllama_worker.root.history import History
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dllama_worker.root.address import WorkerAddress
-from dllama_worker.root.split import EVEN, Split
+from dllama_worker.sharding.split import EVEN, Split
 
 __all__ = ["CHAT_TEMPLATES", "COMMANDS", "RootOptions"]
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from dllama_proto.enums import FloatType
 from dllama_worker.demo import MODEL_PATH, TOKENIZER_PATH
 from dllama_worker.errors import UsageError
-from dllama_worker.kernels import choose_kernels
-from dllama_worker.memory import check_memory, memory_limit, memory_need
 from dllama_worker.model.reader import ModelFile, open_model
-from dllama_worker.node import Node
+from dllama_worker.node.kernels import choose_kernels
+from dllama_worker.node.memory import check_memory, memory_limit, memory_need
+from dllama_worker.node.node import Node
+from dllama_worker.node.tracing import Tracer
 from dllama_worker.report import Report, format_bytes
 from dllama_worker.root.cluster import Cluster
 from dllama_worker.root.decide import decide_partition
@@ -22,12 +23,11 @@ from dllama_worker.root.inference import Inference
 from dllama_worker.root.layout import build_layout, sync_type_of
 from dllama_worker.root.local_workers import LocalWorkers
 from dllama_worker.root.options import RootOptions
-from dllama_worker.root.partition import Partition
 from dllama_worker.root.reconnect import reconnector
 from dllama_worker.root.streaming import count_weight_bytes, load_weights
 from dllama_worker.root.tokenizer import Tokenizer, load_tokenizer
-from dllama_worker.root.weights import WeightPiece, node_weight_pieces
-from dllama_worker.tracing import Tracer
+from dllama_worker.sharding.partition import Partition
+from dllama_worker.sharding.weights import WeightPiece, node_weight_pieces
 
 __all__ = ["RootSession", "open_session"]
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from dllama_proto.events import Ack, WeightsEnd
-from dllama_worker.channel import Channel
 from dllama_worker.model.reader import ModelFile
-from dllama_worker.node import Node
+from dllama_worker.node.channel import Channel
+from dllama_worker.node.node import Node
 from dllama_worker.root.cluster import Cluster
-from dllama_worker.root.partition import Partition
-from dllama_worker.root.weights import WeightPiece, node_weight_pieces
+from dllama_worker.sharding.partition import Partition
+from dllama_worker.sharding.weights import WeightPiece, node_weight_pieces
 
 __all__ = ["count_weight_bytes", "load_weights"]
 

@@ -17,19 +17,19 @@ from dllama_proto.enums import FloatType
 from dllama_proto.events import Ack, AckKind, WeightsEnd
 from dllama_proto.messages import NetConfig, NodeConfig
 from dllama_worker.demo import MODEL_PATH, TOKENIZER_PATH
-from dllama_worker.kernels import choose_kernels
 from dllama_worker.model.reader import open_model
-from dllama_worker.node import Node
+from dllama_worker.node.kernels import choose_kernels
+from dllama_worker.node.node import Node
 from dllama_worker.report import Report
 from dllama_worker.root.address import WorkerAddress, parse_worker_address
 from dllama_worker.root.cluster import Cluster
 from dllama_worker.root.generate import Generation
 from dllama_worker.root.inference import Inference
 from dllama_worker.root.layout import build_layout
-from dllama_worker.root.partition import even_partition
 from dllama_worker.root.sampler import Sampler
 from dllama_worker.root.tokenizer import load_tokenizer
-from dllama_worker.root.weights import node_weight_pieces
+from dllama_worker.sharding.partition import even_partition
+from dllama_worker.sharding.weights import node_weight_pieces
 
 __all__ = ["ACK", "N_TOKENS", "POINTS", "PROMPT"]
 

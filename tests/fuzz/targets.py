@@ -20,11 +20,11 @@ from dllama_ops.table import KernelTable, build_kernel_table
 from dllama_proto.connection import PAUSED, Ack, AckKind, Closed, Connection, NoEvent, Phase, Role
 from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.messages import Greeting, NetConfig, NodeConfig
-from dllama_worker.binding import bind
 from dllama_worker.errors import ConfigRejected
-from dllama_worker.executor import Executor
-from dllama_worker.memory import NodeMemory, memory_need
-from dllama_worker.weights import WeightLoading
+from dllama_worker.node.binding import bind
+from dllama_worker.node.executor import Executor
+from dllama_worker.node.memory import NodeMemory, memory_need
+from dllama_worker.node.weights import WeightLoading
 
 __all__ = ["Agreed", "bind_and_run", "kernel_sets", "parse"]
 

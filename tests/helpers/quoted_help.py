@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
-from dllama_worker import cli
 from dllama_worker.doctor import cli as doctor
+from dllama_worker.worker import cli
 
 __all__ = ["PAGES", "with_help"]
 

@@ -16,8 +16,8 @@ from dllama_proto.tokenizer_file import decode_tokenizer
 from dllama_worker import demo
 from dllama_worker.errors import UsageError
 from dllama_worker.model.reader import ModelFile, open_model
-from dllama_worker.model.slicing import TensorSlice, block_size
 from dllama_worker.model.synthetic import main, write_model, write_tokenizer
+from dllama_worker.sharding.slicing import TensorSlice, block_size
 from tests.helpers.captures import CASES, GOLDEN, load
 
 _MODELS = {kind: open_model(GOLDEN / "models" / f"tiny-{kind}.m") for kind in ("f32", "q40")}

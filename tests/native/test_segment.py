@@ -25,12 +25,12 @@ from dllama_ops import (
 )
 from dllama_ops.segments import SequentialSegment
 from dllama_proto.enums import FloatType, OpCode, OpQuantType
-from dllama_worker.binding import bind
-from dllama_worker.memory import NodeMemory
 from dllama_worker.model.reader import ModelFile, open_model
+from dllama_worker.node.binding import bind
+from dllama_worker.node.memory import NodeMemory
 from dllama_worker.root.layout import build_layout
-from dllama_worker.root.partition import even_partition
-from dllama_worker.root.weights import node_weight_pieces
+from dllama_worker.sharding.partition import even_partition
+from dllama_worker.sharding.weights import node_weight_pieces
 
 if native.unavailable is not None:
     pytest.skip(f"no native kernels: {native.unavailable}", allow_module_level=True)

@@ -14,16 +14,16 @@ from dllama_proto.limits import Limits
 from dllama_proto.model_file import encode_model_header, tensor_entries
 from dllama_proto.model_header import ArchType, HiddenAct, ModelHeader, ModelKey
 from dllama_proto.verify import verify_net_config, verify_node_config
-from dllama_worker.binding import bind
-from dllama_worker.kernels import choose_kernels
-from dllama_worker.memory import NodeMemory
 from dllama_worker.model.reader import ModelFile, open_model
-from dllama_worker.model.slicing import block_size
+from dllama_worker.node.binding import bind
+from dllama_worker.node.kernels import choose_kernels
+from dllama_worker.node.memory import NodeMemory
 from dllama_worker.report import Report
-from dllama_worker.root.apportion import partition_by_weights
 from dllama_worker.root.layout import Layout, build_layout
-from dllama_worker.root.partition import NodeShare, Partition, needed_kv_heads, vocab_parts
-from dllama_worker.root.weights import node_weight_pieces
+from dllama_worker.sharding.apportion import partition_by_weights
+from dllama_worker.sharding.partition import NodeShare, Partition, needed_kv_heads, vocab_parts
+from dllama_worker.sharding.slicing import block_size
+from dllama_worker.sharding.weights import node_weight_pieces
 
 _TABLE = choose_kernels("", Report())
 

@@ -13,9 +13,14 @@ from hypothesis import strategies as st
 from dllama_proto.enums import FloatType
 from dllama_worker.errors import UsageError
 from dllama_worker.model.presets import PRESETS, preset_header
-from dllama_worker.root.apportion import most_nodes, partition_by_weights, partition_evenly, partition_for
-from dllama_worker.root.partition import Partition, even_node_counts, even_partition
-from dllama_worker.root.split import Split, parse_split
+from dllama_worker.sharding.apportion import (
+    most_nodes,
+    partition_by_weights,
+    partition_evenly,
+    partition_for,
+)
+from dllama_worker.sharding.partition import Partition, even_node_counts, even_partition
+from dllama_worker.sharding.split import Split, parse_split
 
 _GQA = preset_header("gqa", FloatType.Q40)
 

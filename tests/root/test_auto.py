@@ -19,22 +19,22 @@ from dllama_proto.enums import FloatType
 from dllama_proto.limits import Limits
 from dllama_proto.verify import verify_net_config, verify_node_config
 from dllama_worker import Worker
-from dllama_worker.binding import bind
 from dllama_worker.demo import MODEL_PATH
 from dllama_worker.errors import PeerLost, UsageError
-from dllama_worker.kernels import choose_kernels
-from dllama_worker.memory import NodeMemory
 from dllama_worker.model.presets import PRESETS, preset_header
 from dllama_worker.model.reader import open_model
+from dllama_worker.node.binding import bind
+from dllama_worker.node.kernels import choose_kernels
+from dllama_worker.node.memory import NodeMemory
 from dllama_worker.report import Report
 from dllama_worker.root.address import WorkerAddress
-from dllama_worker.root.apportion import partition_evenly
 from dllama_worker.root.cluster import Cluster
 from dllama_worker.root.decide import decide_partition
 from dllama_worker.root.options import RootOptions
 from dllama_worker.root.planning import calibrate
 from dllama_worker.root.planning.probe import N_SYNCS, make_pace_probe, make_sync_probe
-from dllama_worker.root.split import parse_split
+from dllama_worker.sharding.apportion import partition_evenly
+from dllama_worker.sharding.split import parse_split
 
 REPOSITORY = Path(__file__).parents[2]
 _TABLE = choose_kernels("", Report())

@@ -14,7 +14,7 @@ from dllama_proto.schemas.node_config import NODE_CONFIG
 from dllama_worker.errors import UsageError
 from dllama_worker.model.presets import preset_header
 from dllama_worker.root.layout import Layout, Pipe, build_layout, check_float_types
-from dllama_worker.root.partition import NodeShare, Partition, even_partition
+from dllama_worker.sharding.partition import NodeShare, Partition, even_partition
 from tests.helpers.captures import CASES, Session, load
 
 _ACK = b"\xaa\xaa\x67\x01"

@@ -10,7 +10,7 @@ import pytest
 from dllama_proto.enums import FloatType
 from dllama_worker.errors import UsageError
 from dllama_worker.model.presets import PRESETS, preset_header
-from dllama_worker.root.partition import NodeShare, Partition, even_node_counts, even_partition
+from dllama_worker.sharding.partition import NodeShare, Partition, even_node_counts, even_partition
 
 _GQA = preset_header("gqa", FloatType.Q40)
 _HALVES = even_partition(_GQA, 2).shares

@@ -11,16 +11,16 @@ import pytest
 from dllama_proto.enums import FloatType
 from dllama_proto.sync_plan import plan_link
 from dllama_worker.errors import UsageError
-from dllama_worker.memory import memory_need
 from dllama_worker.model.presets import preset_header
-from dllama_worker.root.apportion import partition_by_weights, partition_evenly
+from dllama_worker.node.memory import memory_need
 from dllama_worker.root.cli import main
 from dllama_worker.root.layout import build_layout
 from dllama_worker.root.planning.choose import check_fit, choose_partition
 from dllama_worker.root.planning.demand import NodeDemand, SegmentWork, count_demand
 from dllama_worker.root.planning.estimate import NodeSpeed, estimate, sync_seconds
 from dllama_worker.root.planning.links import LINKS, LinkSpeed, parse_link
-from dllama_worker.root.split import parse_memory
+from dllama_worker.sharding.apportion import partition_by_weights, partition_evenly
+from dllama_worker.sharding.split import parse_memory
 
 _GB = 10**9
 _LLAMA_8B = preset_header("llama-3.1-8b", FloatType.Q40).with_max_seq_len(4096)

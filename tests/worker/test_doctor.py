@@ -17,9 +17,9 @@ from dllama_worker.doctor.finding import Finding, Grade
 from dllama_worker.doctor.network_checks import check_peers, check_ports
 from dllama_worker.doctor.report import print_findings
 from dllama_worker.errors import ExitCode
-from dllama_worker.machine import cgroup_cores, cgroup_free_memory
-from dllama_worker.options import WorkerOptions
+from dllama_worker.node.machine import cgroup_cores, cgroup_free_memory
 from dllama_worker.root.address import WorkerAddress
+from dllama_worker.worker.options import WorkerOptions
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dllama_worker.errors import PeerLost
-from dllama_worker.exchange import Exchange, Lane
-from dllama_worker.transport import Link
+from dllama_worker.node.exchange import Exchange, Lane
+from dllama_worker.node.transport import Link
 
 
 def pair(buffer_bytes: int | None = None) -> tuple[socket.socket, socket.socket]:

@@ -11,13 +11,13 @@ from ipaddress import ip_network
 import pytest
 
 from dllama_proto.messages import Greeting, Peer
-from dllama_worker import mesh
-from dllama_worker.door import Door, Network
 from dllama_worker.errors import PeerLost
-from dllama_worker.mesh import join_mesh
-from dllama_worker.resolver import Resolver
-from dllama_worker.transport import Link
-from dllama_worker.watch import Watch
+from dllama_worker.node.transport import Link
+from dllama_worker.worker import mesh
+from dllama_worker.worker.door import Door, Network
+from dllama_worker.worker.mesh import join_mesh
+from dllama_worker.worker.resolver import Resolver
+from dllama_worker.worker.watch import Watch
 from tests.helpers.reports import Collected
 
 

@@ -23,13 +23,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dllama_ops.errors import KernelDataError
 from dllama_worker.errors import NodeError
-from dllama_worker.memory import MemoryNeed
 from dllama_worker.monitoring import collector
 from dllama_worker.monitoring.messages import MessageCounts
 from dllama_worker.monitoring.monitor import Monitor, Phase
-from dllama_worker.monitoring.profile import ForwardProfile, Sampler
 from dllama_worker.monitoring.server import MetricsServer
-from dllama_worker.transport import Link
+from dllama_worker.node.memory import MemoryNeed
+from dllama_worker.node.profile import ForwardProfile, Sampler
+from dllama_worker.node.transport import Link
 from tests.helpers.captures import load
 from tests.helpers.processes import WorkerProcess, worker_process
 from tests.worker.replay import play, read_recording
@@ -239,7 +239,7 @@ def test_a_session_is_seen_in_the_metrics() -> None:
 def test_without_the_library_it_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['prometheus_client'] = None\n"
-        "from dllama_worker.cli import main\n"
+        "from dllama_worker.worker.cli import main\n"
         "sys.exit(main(['--metrics-port', '0']))"
     )
     result = subprocess.run(

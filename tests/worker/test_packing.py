@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dllama_worker.packing import PART_BYTES, Packing
+from dllama_worker.worker.packing import PART_BYTES, Packing
 
 
 def _send(packing: Packing, n_parts: int, seen: list[tuple[bytes, int]]) -> None:

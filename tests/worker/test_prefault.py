@@ -4,7 +4,7 @@ import threading
 from typing import cast
 
 from dllama_ops.kernel import Kernel
-from dllama_worker.prefault import prefault_weights
+from dllama_worker.node.prefault import prefault_weights
 
 
 class _Touchable:

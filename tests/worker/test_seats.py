@@ -8,12 +8,12 @@ from contextlib import ExitStack
 
 import pytest
 
-from dllama_worker import seats as seats_module
-from dllama_worker.door import Door
 from dllama_worker.errors import PeerLost
-from dllama_worker.seats import Seat, Seats
-from dllama_worker.transport import Link
-from dllama_worker.watch import Stopped, Watch
+from dllama_worker.node.transport import Link
+from dllama_worker.worker import seats as seats_module
+from dllama_worker.worker.door import Door
+from dllama_worker.worker.seats import Seat, Seats
+from dllama_worker.worker.watch import Stopped, Watch
 from tests.helpers.captures import load
 from tests.helpers.processes import worker_process
 from tests.helpers.reports import Collected

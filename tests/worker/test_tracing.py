@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dllama_proto.cli import main
-from dllama_worker.cli import main as worker_main
+from dllama_worker.worker.cli import main as worker_main
 from tests.helpers.processes import worker_process
 
 

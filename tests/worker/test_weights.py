@@ -11,9 +11,9 @@ from dllama_ops.kernel import BaseKernel, BoundOp, KernelKey, OpContext, WeightD
 from dllama_ops.params import NoParams
 from dllama_ops.tensor import Tensor, WeightSpec
 from dllama_proto.enums import FloatType, OpCode, OpQuantType
-from dllama_worker import weights
 from dllama_worker.errors import WeightMismatch
-from dllama_worker.weights import WeightLoading
+from dllama_worker.node import weights
+from dllama_worker.node.weights import WeightLoading
 
 N = 64
 

@@ -7,7 +7,7 @@ from enum import IntEnum
 from dllama_proto.enums import FloatType
 from dllama_proto.messages import NetConfig, PipeConfig, PreSyncConfig, Size3D
 from dllama_proto.model_header import ModelHeader
-from dllama_worker.root.partition import Partition
+from dllama_worker.sharding.partition import Partition
 
 __all__ = ["Pipe", "net_config"]
 

@@ -14,7 +14,7 @@ from dllama_worker.root.layout.ends import first_segment, last_segment
 from dllama_worker.root.layout.feed_forward import feed_forward_segment
 from dllama_worker.root.layout.pipes import net_config
 from dllama_worker.root.layout.shape import NodeShape
-from dllama_worker.root.partition import Partition
+from dllama_worker.sharding.partition import Partition
 
 __all__ = ["Layout", "build_layout", "check_float_types", "sync_type_of"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from dllama_proto.enums import FloatType, RopeType
 from dllama_proto.messages import RopeSlice, Size3D
 from dllama_proto.model_header import ModelHeader
-from dllama_worker.root.partition import NodeShare, Partition
+from dllama_worker.sharding.partition import NodeShare, Partition
 
 __all__ = ["NodeShape"]
 

@@ -13,13 +13,14 @@ from dllama_ops.table import KernelTable
 from dllama_proto.enums import FloatType
 from dllama_proto.floats import n_bytes
 from dllama_proto.messages import ControlPacket, NetConfig, NodeConfig
-from dllama_worker.channel import Channel
 from dllama_worker.errors import PeerLost
 from dllama_worker.model.reader import ModelFile
-from dllama_worker.node import Node
+from dllama_worker.node.channel import Channel
+from dllama_worker.node.node import Node
+from dllama_worker.node.sync import NetworkSynchronizer
+from dllama_worker.node.transport import Link
 from dllama_worker.report import Report
 from dllama_worker.root.cluster import Cluster
-from dllama_worker.root.partition import Partition
 from dllama_worker.root.planning.estimate import NodeSpeed
 from dllama_worker.root.planning.probe import (
     N_MARKS,
@@ -30,8 +31,7 @@ from dllama_worker.root.planning.probe import (
     make_sync_probe,
 )
 from dllama_worker.root.streaming import load_weights
-from dllama_worker.sync import NetworkSynchronizer
-from dllama_worker.transport import Link
+from dllama_worker.sharding.partition import Partition
 
 __all__ = ["SyncTimes", "measure_pace", "measure_syncs"]
 

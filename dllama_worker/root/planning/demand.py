@@ -22,7 +22,7 @@ from dllama_proto.messages import (
 )
 from dllama_proto.model_header import ModelHeader
 from dllama_worker.root.layout import build_layout
-from dllama_worker.root.partition import Partition
+from dllama_worker.sharding.partition import Partition
 
 __all__ = ["Demand", "NodeDemand", "SegmentWork", "SyncDemand", "count_demand"]
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from dllama_worker.arguments import argument, at_least, not_negative
 from dllama_worker.root.arguments import add_split_arguments, split_of
 from dllama_worker.root.planning.links import LINKS, LinkSpeed, parse_link
-from dllama_worker.root.split import Split, parse_numbers
+from dllama_worker.sharding.split import Split, parse_numbers
 
 __all__ = ["PlanOptions", "add_plan_arguments", "plan_options"]
 

@@ -10,14 +10,14 @@ from dllama_proto.model_header import ModelHeader
 from dllama_worker.errors import UsageError
 from dllama_worker.model.presets import PRESETS, preset_header
 from dllama_worker.model.reader import open_model
-from dllama_worker.root.apportion import most_nodes, partition_for, possible_node_counts
 from dllama_worker.root.layout import sync_type_of
-from dllama_worker.root.partition import Partition, even_node_counts
 from dllama_worker.root.planning.choose import choose_partition
 from dllama_worker.root.planning.demand import Demand, count_demand
 from dllama_worker.root.planning.estimate import NodeSpeed, TokenTime, estimate, sync_seconds
 from dllama_worker.root.planning.options import PlanOptions
-from dllama_worker.root.split import EVEN
+from dllama_worker.sharding.apportion import most_nodes, partition_for, possible_node_counts
+from dllama_worker.sharding.partition import Partition, even_node_counts
+from dllama_worker.sharding.split import EVEN
 
 __all__ = ["Plan", "header_of", "make_plan"]
 

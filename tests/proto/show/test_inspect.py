@@ -12,7 +12,7 @@ from dllama_proto.cli import main
 from dllama_proto.dissect import WeightEvent, dissect_pcap
 from dllama_proto.model_file import decode_model_header, tensor_entries
 from dllama_proto.show.inspect_files import node_memory, obstacle_to, possible_node_counts
-from dllama_worker.root.partition import even_node_counts, even_partition
+from dllama_worker.sharding.partition import even_node_counts, even_partition
 from tests.helpers.captures import GOLDEN, capture_path
 
 _MODEL = GOLDEN / "models" / "tiny-q40.m"

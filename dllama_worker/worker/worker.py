@@ -12,16 +12,16 @@ from types import FrameType
 from dllama_ops.errors import KernelDataError
 from dllama_proto.errors import LocalProtocolError, RemoteProtocolError
 from dllama_worker.errors import ExitCode, NodeError, UsageError, exit_code
-from dllama_worker.kernels import choose_kernels
 from dllama_worker.model.reader import open_model
 from dllama_worker.monitoring.monitor import Monitor
 from dllama_worker.monitoring.server import MetricsServer
-from dllama_worker.network import NetworkClient
-from dllama_worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
+from dllama_worker.node.kernels import choose_kernels
+from dllama_worker.node.tracing import Tracer
 from dllama_worker.report import Report
-from dllama_worker.session import Session
-from dllama_worker.tracing import Tracer
-from dllama_worker.watch import Stopped
+from dllama_worker.worker.network import NetworkClient
+from dllama_worker.worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
+from dllama_worker.worker.session import Session
+from dllama_worker.worker.watch import Stopped
 
 __all__ = ["Worker", "run_worker"]
 

@@ -13,8 +13,7 @@ from math import gcd, inf
 
 from dllama_proto.model_header import ModelHeader
 from dllama_worker.errors import UsageError
-from dllama_worker.model.slicing import block_size
-from dllama_worker.root.partition import (
+from dllama_worker.sharding.partition import (
     NodeShare,
     Partition,
     even_node_counts,
@@ -22,7 +21,8 @@ from dllama_worker.root.partition import (
     needed_kv_heads,
     vocab_parts,
 )
-from dllama_worker.root.split import Split
+from dllama_worker.sharding.slicing import block_size
+from dllama_worker.sharding.split import Split
 
 __all__ = [
     "most_nodes",

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from dllama_worker.arguments import at_least, network, port, seconds, size
 from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS, set_up_logging
-from dllama_worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
-from dllama_worker.settings_file import parse_arguments
+from dllama_worker.worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
+from dllama_worker.worker.settings_file import parse_arguments
 
 __all__ = ["limit_library_threads", "main", "make_parser", "options_of"]
 
@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     limit_library_threads(options.n_threads)
     # Only now: NumPy is heavy, and --help should answer at once.
     from dllama_worker.report import Report
-    from dllama_worker.worker import run_worker
+    from dllama_worker.worker.worker import run_worker
 
     report = Report.for_terminal() if arguments.log_format == "text" else Report()
     return run_worker(options, report, once=arguments.once)

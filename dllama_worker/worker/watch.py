@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from dllama_worker.errors import PeerLost
-from dllama_worker.transport import Link
+from dllama_worker.node.transport import Link
 
 __all__ = ["HANG_UP", "Stopped", "Watch"]
 

@@ -18,8 +18,8 @@ from dllama_proto.messages import WeightHeader
 from dllama_proto.model_file import TensorEntry, tensor_entries
 from dllama_proto.model_header import ModelHeader
 from dllama_worker.model.reader import ModelFile
-from dllama_worker.model.slicing import TensorSlice
-from dllama_worker.root.partition import NodeShare, Partition
+from dllama_worker.sharding.partition import NodeShare, Partition
+from dllama_worker.sharding.slicing import TensorSlice
 
 __all__ = ["WeightPiece", "node_weight_pieces"]
 

@@ -2,7 +2,7 @@
 
 A partition is all that the layout and the weight slices of a node are made from. Its checks hold for any
 partition; the even one, which is what the C++ root makes, is one constructor. How heads and columns are
-shared out by strength is decided in :mod:`dllama_worker.root.apportion`.
+shared out by strength is decided in :mod:`dllama_worker.sharding.apportion`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dllama_proto.model_header import ModelHeader
 from dllama_worker.errors import UsageError
-from dllama_worker.model.slicing import block_size
+from dllama_worker.sharding.slicing import block_size
 
 __all__ = ["NodeShare", "Partition", "even_node_counts", "even_partition", "needed_kv_heads", "vocab_parts"]
 

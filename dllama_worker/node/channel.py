@@ -11,7 +11,7 @@ from typing import TypeVar
 from dllama_proto.connection import Connection
 from dllama_proto.events import Closed, Event, NoEvent
 from dllama_worker.errors import InternalError, PeerLost
-from dllama_worker.transport import Link
+from dllama_worker.node.transport import Link
 
 __all__ = ["Channel"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from dllama_ops.tensor import Tensor
 from dllama_proto.messages import BufferConfig, NetConfig, NodeConfig, PipeConfig
 from dllama_worker.errors import MachineError
-from dllama_worker.machine import cgroup_free_memory
+from dllama_worker.node.machine import cgroup_free_memory
 
 __all__ = ["MemoryNeed", "NodeMemory", "available_memory", "check_memory", "memory_limit", "memory_need"]
 

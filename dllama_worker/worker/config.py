@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dllama_proto.events import Ack, AckKind
 from dllama_proto.messages import NetConfig, NodeConfig
-from dllama_worker.channel import Channel
+from dllama_worker.node.channel import Channel
 
 __all__ = ["ConfigReader"]
 

@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Protocol
 
 from dllama_ops.kernel import CompiledSegment, ProfiledSegment
-from dllama_worker.monitoring.profile import SegmentTimes
+from dllama_worker.node.profile import SegmentTimes
 
 __all__ = ["Executor", "Synchronizer"]
 

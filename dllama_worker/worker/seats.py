@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from dllama_worker.door import Caller, Door
 from dllama_worker.errors import PeerLost
-from dllama_worker.transport import Link
-from dllama_worker.watch import Watch
+from dllama_worker.node.transport import Link
+from dllama_worker.worker.door import Caller, Door
+from dllama_worker.worker.watch import Watch
 
 __all__ = ["Seat", "Seats", "peek"]
 

@@ -21,7 +21,7 @@ from dllama_proto import messages
 from dllama_proto.enums import FloatType, OpCode, PointerSource, PointerType, RopeType, op_quant_type
 from dllama_proto.messages import NetConfig, NodeConfig, OpConfig, Pointer, Size3D
 from dllama_worker.errors import ConfigRejected, MachineError, NodeError
-from dllama_worker.memory import NodeMemory
+from dllama_worker.node.memory import NodeMemory
 
 __all__ = ["BoundNode", "bind"]
 

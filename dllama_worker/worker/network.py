@@ -9,16 +9,16 @@ from collections.abc import Callable, Sequence
 from dllama_proto.events import Ack, AckKind
 from dllama_proto.limits import Limits
 from dllama_proto.messages import Greeting
-from dllama_worker.channel import Channel
-from dllama_worker.door import Door, Network
-from dllama_worker.doorkeeper import Doorkeeper
-from dllama_worker.lobby import wait_for_root
-from dllama_worker.mesh import join_mesh
+from dllama_worker.node.channel import Channel
+from dllama_worker.node.transport import KEEPALIVE, Link
 from dllama_worker.report import Report
-from dllama_worker.resolver import Resolver
-from dllama_worker.seats import Seats
-from dllama_worker.transport import KEEPALIVE, Link
-from dllama_worker.watch import Watch
+from dllama_worker.worker.door import Door, Network
+from dllama_worker.worker.doorkeeper import Doorkeeper
+from dllama_worker.worker.lobby import wait_for_root
+from dllama_worker.worker.mesh import join_mesh
+from dllama_worker.worker.resolver import Resolver
+from dllama_worker.worker.seats import Seats
+from dllama_worker.worker.watch import Watch
 
 __all__ = ["NetworkClient"]
 

@@ -10,16 +10,16 @@ from dllama_ops.kernel import BoundOp, CompiledSegment
 from dllama_ops.segments import compile_segment
 from dllama_ops.table import KernelTable
 from dllama_proto.messages import NetConfig, NodeConfig
-from dllama_worker.binding import bind
-from dllama_worker.executor import Executor, Synchronizer
-from dllama_worker.memory import NodeMemory
-from dllama_worker.monitoring.profile import ForwardProfile, make_profile
-from dllama_worker.prefault import prefault_weights
+from dllama_worker.node.binding import bind
+from dllama_worker.node.executor import Executor, Synchronizer
+from dllama_worker.node.memory import NodeMemory
+from dllama_worker.node.prefault import prefault_weights
+from dllama_worker.node.profile import ForwardProfile, make_profile
+from dllama_worker.node.sync import NetworkSynchronizer
+from dllama_worker.node.tracing import Tracer
+from dllama_worker.node.transport import Link
+from dllama_worker.node.weights import WeightLoading
 from dllama_worker.report import Report
-from dllama_worker.sync import NetworkSynchronizer
-from dllama_worker.tracing import Tracer
-from dllama_worker.transport import Link
-from dllama_worker.weights import WeightLoading
 
 __all__ = ["Node"]
 

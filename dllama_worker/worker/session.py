@@ -9,20 +9,20 @@ from dllama_ops.table import KernelTable
 from dllama_proto.events import Ack, AckKind, Closed, WeightsEnd
 from dllama_proto.messages import ControlPacket, Greeting, WeightHeader
 from dllama_proto.sync_plan import plan_link
-from dllama_worker.config import ConfigReader
 from dllama_worker.errors import InternalError, PeerLost, WeightMismatch
-from dllama_worker.local_weights import LocalWeights
-from dllama_worker.memory import check_memory, memory_limit, memory_need
-from dllama_worker.meter import Meter
 from dllama_worker.model.reader import ModelFile
 from dllama_worker.monitoring.monitor import Monitor
-from dllama_worker.network import NetworkClient
-from dllama_worker.node import Node
-from dllama_worker.options import WorkerOptions
-from dllama_worker.packing import PART_BYTES, Packing
+from dllama_worker.node.memory import check_memory, memory_limit, memory_need
+from dllama_worker.node.node import Node
+from dllama_worker.node.tracing import Tracer
 from dllama_worker.report import Report, format_bytes
-from dllama_worker.shape import describe_model
-from dllama_worker.tracing import Tracer
+from dllama_worker.worker.config import ConfigReader
+from dllama_worker.worker.local_weights import LocalWeights
+from dllama_worker.worker.meter import Meter
+from dllama_worker.worker.network import NetworkClient
+from dllama_worker.worker.options import WorkerOptions
+from dllama_worker.worker.packing import PART_BYTES, Packing
+from dllama_worker.worker.shape import describe_model
 
 __all__ = ["Session"]
 

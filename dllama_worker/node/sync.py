@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from dllama_proto.messages import NetConfig, NodeConfig
 from dllama_proto.sync_plan import SyncStep, Transfer, plan_syncs
-from dllama_worker.exchange import Exchange, Lane
-from dllama_worker.transport import Link
+from dllama_worker.node.exchange import Exchange, Lane
+from dllama_worker.node.transport import Link
 
 __all__ = ["NetworkSynchronizer"]
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from dllama_worker.node.transport import Link
 from dllama_worker.report import Report, format_bytes
-from dllama_worker.transport import Link
 
 __all__ = ["Meter"]
 

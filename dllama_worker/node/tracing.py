@@ -17,7 +17,7 @@ from dllama_proto.dissect.places import places_of
 from dllama_proto.messages import NetConfig, NodeConfig
 from dllama_proto.show.trace_format import TraceWriter
 from dllama_worker.errors import MachineError
-from dllama_worker.executor import Synchronizer
+from dllama_worker.node.executor import Synchronizer
 
 __all__ = ["Tracer"]
 

@@ -1,6 +1,7 @@
 """While a session runs, whoever calls is turned away at once, not left in a queue.
 
-But for those who may be a peer of the session, until the first forward: they wait (:mod:`dllama_worker.seats`).
+But for those who may be a peer of the session, until the first forward: they wait
+(:mod:`dllama_worker.worker.seats`).
 Once its root has hung up a session is as good as over: who calls then may well be the next root, and waits.
 """
 
@@ -10,10 +11,10 @@ import select
 import socket
 import threading
 
-from dllama_worker.door import Door
-from dllama_worker.seats import Seats
-from dllama_worker.transport import Link
-from dllama_worker.watch import HANG_UP
+from dllama_worker.node.transport import Link
+from dllama_worker.worker.door import Door
+from dllama_worker.worker.seats import Seats
+from dllama_worker.worker.watch import HANG_UP
 
 __all__ = ["Doorkeeper"]
 

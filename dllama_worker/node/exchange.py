@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from time import perf_counter
 
 from dllama_worker.errors import PeerLost
-from dllama_worker.transport import Link, lost
+from dllama_worker.node.transport import Link, lost
 
 __all__ = ["Exchange", "Lane"]
 
