@@ -18,7 +18,7 @@ from dllama_worker.node.profile import ForwardProfile, make_profile
 from dllama_worker.node.sync import NetworkSynchronizer
 from dllama_worker.node.tracing import Tracer
 from dllama_worker.node.transport import Link
-from dllama_worker.node.weights import WeightLoading
+from dllama_worker.node.weight_loading import WeightLoading
 from dllama_worker.report import Report
 
 __all__ = ["Node"]

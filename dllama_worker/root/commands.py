@@ -10,7 +10,7 @@ from typing import Any
 from dllama_worker.errors import UsageError
 from dllama_worker.root.chat import ChatContext, EosDetector, EosState, choose_template
 from dllama_worker.root.decoder import TokenDecoder
-from dllama_worker.root.generate import Generation, prompt_perplexity
+from dllama_worker.root.generation import Generation, prompt_perplexity
 from dllama_worker.root.inference import Timing
 from dllama_worker.root.options import RootOptions
 from dllama_worker.root.sampler import Sampler

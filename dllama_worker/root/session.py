@@ -27,7 +27,7 @@ from dllama_worker.root.reconnect import reconnector
 from dllama_worker.root.streaming import count_weight_bytes, load_weights
 from dllama_worker.root.tokenizer import Tokenizer, load_tokenizer
 from dllama_worker.sharding.partition import Partition
-from dllama_worker.sharding.weights import WeightPiece, node_weight_pieces
+from dllama_worker.sharding.pieces import WeightPiece, node_weight_pieces
 
 __all__ = ["RootSession", "open_session"]
 

@@ -12,7 +12,7 @@ from dllama_worker.node.channel import Channel
 from dllama_worker.node.node import Node
 from dllama_worker.root.cluster import Cluster
 from dllama_worker.sharding.partition import Partition
-from dllama_worker.sharding.weights import WeightPiece, node_weight_pieces
+from dllama_worker.sharding.pieces import WeightPiece, node_weight_pieces
 
 __all__ = ["count_weight_bytes", "load_weights"]
 

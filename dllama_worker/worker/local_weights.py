@@ -15,7 +15,7 @@ from dllama_proto.messages import NetConfig, NodeConfig
 from dllama_worker.errors import UsageError, WeightMismatch
 from dllama_worker.model.reader import ModelFile
 from dllama_worker.sharding.apportion import partition_evenly
-from dllama_worker.sharding.weights import WeightPiece, node_weight_pieces
+from dllama_worker.sharding.pieces import WeightPiece, node_weight_pieces
 
 __all__ = ["LocalWeights"]
 

@@ -3,7 +3,7 @@
 A worker dials the workers that stand after it in the root's list and accepts those before it (C++
 ``NnNetwork::serve``). Nothing on the wire says who has dialled. Where addresses differ they tell; where they
 don't, and for callers from an address nobody listed (behind address translation), the order of arrival is
-taken, as C++ does for all, until the first forward tells more (:mod:`dllama_worker.worker.seats`).
+taken, as C++ does for all, until the first forward tells more (:mod:`dllama_worker.worker.peer_candidates`).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from dllama_proto.messages import Greeting
 from dllama_proto.sync_plan import node_of_socket
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.transport import Link, lost
-from dllama_worker.worker.door import Caller, Door
+from dllama_worker.worker.link_watch import Watch
+from dllama_worker.worker.listener import Caller, Door
+from dllama_worker.worker.peer_candidates import Seat, Seats, peek
 from dllama_worker.worker.resolver import Lookup, Resolver
-from dllama_worker.worker.seats import Seat, Seats, peek
-from dllama_worker.worker.watch import Watch
 
 __all__ = ["join_mesh"]
 

@@ -12,13 +12,13 @@ from dllama_proto.messages import Greeting
 from dllama_worker.node.channel import Channel
 from dllama_worker.node.transport import KEEPALIVE, Link
 from dllama_worker.report import Report
-from dllama_worker.worker.door import Door, Network
-from dllama_worker.worker.doorkeeper import Doorkeeper
-from dllama_worker.worker.lobby import wait_for_root
+from dllama_worker.worker.handshake import wait_for_root
+from dllama_worker.worker.link_watch import Watch
+from dllama_worker.worker.listener import Door, Network
 from dllama_worker.worker.mesh import join_mesh
+from dllama_worker.worker.peer_candidates import Seats
 from dllama_worker.worker.resolver import Resolver
-from dllama_worker.worker.seats import Seats
-from dllama_worker.worker.watch import Watch
+from dllama_worker.worker.session_guard import Doorkeeper
 
 __all__ = ["NetworkClient"]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from dllama_proto.messages import Peer
 from dllama_worker.errors import MachineError
-from dllama_worker.worker.watch import Watch
+from dllama_worker.worker.link_watch import Watch
 
 __all__ = ["Address", "Lookup", "Resolver"]
 

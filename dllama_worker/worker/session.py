@@ -16,13 +16,13 @@ from dllama_worker.node.memory import check_memory, memory_limit, memory_need
 from dllama_worker.node.node import Node
 from dllama_worker.node.tracing import Tracer
 from dllama_worker.report import Report, format_bytes
-from dllama_worker.worker.config import ConfigReader
+from dllama_worker.worker.config_reader import ConfigReader
+from dllama_worker.worker.describe import describe_model
 from dllama_worker.worker.local_weights import LocalWeights
-from dllama_worker.worker.meter import Meter
 from dllama_worker.worker.network import NetworkClient
 from dllama_worker.worker.options import WorkerOptions
 from dllama_worker.worker.packing import PART_BYTES, Packing
-from dllama_worker.worker.shape import describe_model
+from dllama_worker.worker.throughput import Meter
 
 __all__ = ["Session"]
 

@@ -18,10 +18,10 @@ from dllama_worker.monitoring.server import MetricsServer
 from dllama_worker.node.kernels import choose_kernels
 from dllama_worker.node.tracing import Tracer
 from dllama_worker.report import Report
+from dllama_worker.worker.link_watch import Stopped
 from dllama_worker.worker.network import NetworkClient
 from dllama_worker.worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
 from dllama_worker.worker.session import Session
-from dllama_worker.worker.watch import Stopped
 
 __all__ = ["Worker", "run_worker"]
 

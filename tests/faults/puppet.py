@@ -23,13 +23,13 @@ from dllama_worker.node.node import Node
 from dllama_worker.report import Report
 from dllama_worker.root.address import WorkerAddress, parse_worker_address
 from dllama_worker.root.cluster import Cluster
-from dllama_worker.root.generate import Generation
+from dllama_worker.root.generation import Generation
 from dllama_worker.root.inference import Inference
 from dllama_worker.root.layout import build_layout
 from dllama_worker.root.sampler import Sampler
 from dllama_worker.root.tokenizer import load_tokenizer
 from dllama_worker.sharding.partition import even_partition
-from dllama_worker.sharding.weights import node_weight_pieces
+from dllama_worker.sharding.pieces import node_weight_pieces
 
 __all__ = ["ACK", "N_TOKENS", "POINTS", "PROMPT"]
 

@@ -24,7 +24,7 @@ from dllama_worker.errors import ConfigRejected
 from dllama_worker.node.binding import bind
 from dllama_worker.node.executor import Executor
 from dllama_worker.node.memory import NodeMemory, memory_need
-from dllama_worker.node.weights import WeightLoading
+from dllama_worker.node.weight_loading import WeightLoading
 
 __all__ = ["Agreed", "bind_and_run", "kernel_sets", "parse"]
 

@@ -30,7 +30,7 @@ from dllama_worker.node.binding import bind
 from dllama_worker.node.memory import NodeMemory
 from dllama_worker.root.layout import build_layout
 from dllama_worker.sharding.partition import even_partition
-from dllama_worker.sharding.weights import node_weight_pieces
+from dllama_worker.sharding.pieces import node_weight_pieces
 
 if native.unavailable is not None:
     pytest.skip(f"no native kernels: {native.unavailable}", allow_module_level=True)

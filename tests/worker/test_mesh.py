@@ -14,10 +14,10 @@ from dllama_proto.messages import Greeting, Peer
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.transport import Link
 from dllama_worker.worker import mesh
-from dllama_worker.worker.door import Door, Network
+from dllama_worker.worker.link_watch import Watch
+from dllama_worker.worker.listener import Door, Network
 from dllama_worker.worker.mesh import join_mesh
 from dllama_worker.worker.resolver import Resolver
-from dllama_worker.worker.watch import Watch
 from tests.helpers.reports import Collected
 
 

@@ -16,8 +16,8 @@ from dllama_proto.messages import Peer
 from dllama_worker.errors import MachineError, PeerLost
 from dllama_worker.node.transport import Link
 from dllama_worker.worker import resolver as resolver_module
+from dllama_worker.worker.link_watch import Stopped, Watch
 from dllama_worker.worker.resolver import Lookup, Resolver
-from dllama_worker.worker.watch import Stopped, Watch
 
 _NAMES = {b"a.example": "192.0.2.1", b"b.example": "192.0.2.2"}
 

@@ -40,7 +40,7 @@ from dllama_proto.messages import (
 from dllama_proto.model_header import ModelHeader
 from dllama_worker.root.layout.pipes import Pipe, net_config
 from dllama_worker.sharding.partition import Partition
-from dllama_worker.sharding.weights import WeightPiece
+from dllama_worker.sharding.pieces import WeightPiece
 
 __all__ = ["N_MARKS", "N_SMALL_OPS", "N_SYNCS", "PaceProbe", "make_pace_probe", "make_sync_probe"]
 

@@ -12,7 +12,7 @@ from dllama_worker.model.reader import ModelFile, open_model
 from dllama_worker.model.synthetic import write_model
 from dllama_worker.root.layout import build_layout
 from dllama_worker.sharding.partition import even_partition
-from dllama_worker.sharding.weights import WeightPiece, node_weight_pieces
+from dllama_worker.sharding.pieces import WeightPiece, node_weight_pieces
 from tests.helpers.captures import CASES, load
 
 

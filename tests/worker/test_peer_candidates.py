@@ -10,10 +10,10 @@ import pytest
 
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.transport import Link
-from dllama_worker.worker import seats as seats_module
-from dllama_worker.worker.door import Door
-from dllama_worker.worker.seats import Seat, Seats
-from dllama_worker.worker.watch import Stopped, Watch
+from dllama_worker.worker import peer_candidates as peer_candidates_module
+from dllama_worker.worker.link_watch import Stopped, Watch
+from dllama_worker.worker.listener import Door
+from dllama_worker.worker.peer_candidates import Seat, Seats
 from tests.helpers.captures import load
 from tests.helpers.processes import worker_process
 from tests.helpers.reports import Collected
@@ -118,7 +118,7 @@ def test_peers_of_one_host_keep_the_order_in_which_they_came(table: Table, stran
 def test_a_peer_that_has_spoken_is_not_turned_away_while_another_is_waited_for(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seats_module, "_AHEAD", -1.0)
+    monkeypatch.setattr(peer_candidates_module, "_AHEAD", -1.0)
     table.call(), table.call()
     seats = table.seats(1, 2)
     peers = [table.call(), table.call()]
@@ -248,7 +248,7 @@ def test_who_waits_and_speaks_for_a_while_or_hangs_up_is_turned_away(
     assert callers[0] is not None
     assert table.watch.any_readable([callers[0].sock], 10)
     assert seats.tend()  # the first slice may come a little before the root's word for it
-    monkeypatch.setattr(seats_module, "_AHEAD", -1.0)
+    monkeypatch.setattr(peer_candidates_module, "_AHEAD", -1.0)
     assert seats.tend()
     assert is_closed(speaker)
     silent.close()
@@ -258,7 +258,7 @@ def test_who_waits_and_speaks_for_a_while_or_hangs_up_is_turned_away(
 
 
 def test_only_so_many_wait(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seats_module, "_MOST_WAITING", 2)
+    monkeypatch.setattr(peer_candidates_module, "_MOST_WAITING", 2)
     table.call()
     seats = table.seats(1)
     for _ in range(3):

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from dllama_worker.worker.door import Door
+from dllama_worker.worker.listener import Door
 from tests.helpers.reports import Collected
 
 

@@ -1,7 +1,7 @@
 """While a session runs, whoever calls is turned away at once, not left in a queue.
 
 But for those who may be a peer of the session, until the first forward: they wait
-(:mod:`dllama_worker.worker.seats`).
+(:mod:`dllama_worker.worker.peer_candidates`).
 Once its root has hung up a session is as good as over: who calls then may well be the next root, and waits.
 """
 
@@ -12,9 +12,9 @@ import socket
 import threading
 
 from dllama_worker.node.transport import Link
-from dllama_worker.worker.door import Door
-from dllama_worker.worker.seats import Seats
-from dllama_worker.worker.watch import HANG_UP
+from dllama_worker.worker.link_watch import HANG_UP
+from dllama_worker.worker.listener import Door
+from dllama_worker.worker.peer_candidates import Seats
 
 __all__ = ["Doorkeeper"]
 

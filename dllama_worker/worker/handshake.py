@@ -15,8 +15,8 @@ from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.events import Closed, NoEvent
 from dllama_proto.limits import Limits
 from dllama_proto.messages import Greeting
-from dllama_worker.worker.door import Caller, Door
-from dllama_worker.worker.watch import Stopped
+from dllama_worker.worker.link_watch import Stopped
+from dllama_worker.worker.listener import Caller, Door
 
 __all__ = ["Guest", "wait_for_root"]
 

@@ -22,8 +22,8 @@ from dllama_worker.report import Report
 from dllama_worker.root.layout import Layout, build_layout
 from dllama_worker.sharding.apportion import partition_by_weights
 from dllama_worker.sharding.partition import NodeShare, Partition, needed_kv_heads, vocab_parts
+from dllama_worker.sharding.pieces import node_weight_pieces
 from dllama_worker.sharding.slicing import block_size
-from dllama_worker.sharding.weights import node_weight_pieces
 
 _TABLE = choose_kernels("", Report())
 

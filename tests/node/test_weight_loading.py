@@ -12,8 +12,8 @@ from dllama_ops.params import NoParams
 from dllama_ops.tensor import Tensor, WeightSpec
 from dllama_proto.enums import FloatType, OpCode, OpQuantType
 from dllama_worker.errors import WeightMismatch
-from dllama_worker.node import weights
-from dllama_worker.node.weights import WeightLoading
+from dllama_worker.node import weight_loading
+from dllama_worker.node.weight_loading import WeightLoading
 
 N = 64
 
@@ -68,7 +68,7 @@ def test_a_byte_that_comes_twice_is_refused(start: int, size: int, other: int, o
 
 
 def test_what_is_remembered_of_scattered_bytes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "_MOST_GAPS", 100)
+    monkeypatch.setattr(weight_loading, "_MOST_GAPS", 100)
     known, _ = loading(1000)
     for offset in range(0, 202, 2):
         known.arrived("w", 0, offset, 1)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.transport import Link
-from dllama_worker.worker.door import Caller, Door
-from dllama_worker.worker.watch import Watch
+from dllama_worker.worker.link_watch import Watch
+from dllama_worker.worker.listener import Caller, Door
 
 __all__ = ["Seat", "Seats", "peek"]
 
