@@ -25,7 +25,7 @@ KUBERNETES = PACKAGING / "kubernetes/dllama-worker.yaml"
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
 #: Of systemd's 0 (locked away) to 10 (unprotected).
-MOST_EXPOSURE = 1.5
+MAX_EXPOSURE = 1.5
 
 
 def yaml_documents(path: Path) -> list[Any]:
@@ -151,7 +151,7 @@ def test_systemd_accepts_the_unit_and_finds_it_locked_away(tmp_path: Path) -> No
     assert passes("systemd-analyze", "verify", "--man=no", unit) == ""
     said = passes("systemd-analyze", "security", "--offline=true", "--no-pager", unit)
     [exposure] = re.findall(r"Overall exposure level for \S+: ([\d.]+)", said)
-    assert float(exposure) <= MOST_EXPOSURE
+    assert float(exposure) <= MAX_EXPOSURE
 
 
 @pytest.mark.skipif(shutil.which("hadolint") is None, reason="needs hadolint (make packaging installs it)")

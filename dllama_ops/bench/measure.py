@@ -21,7 +21,7 @@ __all__ = ["Measurement", "measure", "memory_bandwidth"]
 #: Larger than most caches, so that reading it is reading memory.
 _BANDWIDTH_BYTES = 256 << 20
 _BANDWIDTH_PASSES = 7
-_LEAST_RUNS = 3
+_MIN_RUNS = 3
 #: Bytes of a weight made up and loaded at a time.
 _PIECE_BYTES = 18 << 16
 
@@ -56,7 +56,7 @@ def measure(workload: Workload, entry: KernelEntry, n_threads: int, seconds: flo
     kernel.forward(workload.batch_size)
     times: list[float] = []
     deadline = perf_counter() + seconds
-    while len(times) < _LEAST_RUNS or perf_counter() < deadline:
+    while len(times) < _MIN_RUNS or perf_counter() < deadline:
         before = perf_counter()
         kernel.forward(workload.batch_size)
         times.append(perf_counter() - before)

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.registry import Collector
 
 from dllama_worker.monitoring.messages import MessageCounts
-from dllama_worker.monitoring.monitor import Monitor, Phase, Snapshot
+from dllama_worker.monitoring.monitor import Monitor, Snapshot, WorkerPhase
 
 __all__ = ["make_registry"]
 
@@ -93,7 +93,7 @@ def _phase(now: Snapshot) -> Iterator[Metric]:
     family = GaugeMetricFamily(
         "dllama_worker_phase", "1 for what the worker is doing, 0 for the rest.", labels=("phase",)
     )
-    for phase in Phase:
+    for phase in WorkerPhase:
         family.add_metric((phase.value,), now.phase is phase)
     yield family
 

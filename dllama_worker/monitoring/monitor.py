@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from dllama_worker.node.memory import MemoryNeed
-from dllama_worker.node.profile import ForwardProfile, Sampler, stage_of
+from dllama_worker.node.profile import ForwardProfile, ProfileSchedule, stage_of
 from dllama_worker.node.transport import Link
 
-__all__ = ["Monitor", "Phase", "Snapshot"]
+__all__ = ["Monitor", "Snapshot", "WorkerPhase"]
 
 
-class Phase(Enum):
+class WorkerPhase(Enum):
     """What a worker is doing, in the order of a session."""
 
     #: Waiting for a root.
@@ -41,7 +41,7 @@ class Snapshot:
     other end; ``last_forward`` is a Unix time, 0 before the first.
     """
 
-    phase: Phase
+    phase: WorkerPhase
     sessions: int
     errors: Mapping[str, int]
     tokens: Mapping[str, int]
@@ -70,8 +70,8 @@ class Monitor:
 
     def __init__(self, *, profiled: bool = False) -> None:
         self._lock = threading.Lock()
-        self._sampler = Sampler() if profiled else None
-        self._phase = Phase.LISTENING
+        self._sampler = ProfileSchedule() if profiled else None
+        self._phase = WorkerPhase.LISTENING
         self._draining = False
         self._sessions = 0
         self._errors: Counter[str] = Counter()
@@ -85,30 +85,30 @@ class Monitor:
         self._last_forward = 0.0
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> WorkerPhase:
         """What the worker is doing."""
-        return Phase.DRAINING if self._draining else self._phase
+        return WorkerPhase.DRAINING if self._draining else self._phase
 
     def join(self) -> None:
         """A root has greeted."""
-        self._phase = Phase.JOINING
+        self._phase = WorkerPhase.JOINING
 
     def begin_session(self, links: Mapping[int, Link]) -> None:
         """A root is there and the mesh is complete; ``links`` are by node index."""
         with self._lock:
             self._sessions += 1
             self._links = dict(links)
-            self._phase = Phase.CONFIGURING
+            self._phase = WorkerPhase.CONFIGURING
 
     def load(self, need: MemoryNeed) -> None:
         """The configuration is accepted, and this is what it takes."""
         with self._lock:
             self._memory = need
-            self._phase = Phase.LOADING
+            self._phase = WorkerPhase.LOADING
 
     def serve(self) -> None:
         """The weights are complete."""
-        self._phase = Phase.SERVING
+        self._phase = WorkerPhase.SERVING
 
     def drain(self) -> None:
         """The worker was asked to end."""
@@ -140,7 +140,7 @@ class Monitor:
             self._sent_bytes, self._received_bytes = self._bytes()
             self._links = {}
             self._memory = None
-            self._phase = Phase.LISTENING
+            self._phase = WorkerPhase.LISTENING
 
     def add_error(self, kind: str) -> None:
         """A session ended by an error of this kind: the name of its type."""

@@ -12,7 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from dllama_worker.errors import MachineError, UsageError
 from dllama_worker.monitoring.messages import MessageCounts
-from dllama_worker.monitoring.monitor import Monitor, Phase
+from dllama_worker.monitoring.monitor import Monitor, WorkerPhase
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -21,15 +21,15 @@ __all__ = ["MetricsServer"]
 
 #: What ``/healthz`` says in each phase; whoever asks need not know how a session is made up.
 _HEALTH = {
-    Phase.LISTENING: "listening",
-    Phase.JOINING: "loading",
-    Phase.CONFIGURING: "loading",
-    Phase.LOADING: "loading",
-    Phase.SERVING: "serving",
-    Phase.DRAINING: "draining",
+    WorkerPhase.LISTENING: "listening",
+    WorkerPhase.JOINING: "loading",
+    WorkerPhase.CONFIGURING: "loading",
+    WorkerPhase.LOADING: "loading",
+    WorkerPhase.SERVING: "serving",
+    WorkerPhase.DRAINING: "draining",
 }
 _REQUEST_TIMEOUT = 10.0
-_MOST_REQUESTS = 8
+_MAX_REQUESTS = 8
 _PLAIN = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
 
 
@@ -90,7 +90,7 @@ def _application(monitor: Monitor, messages: MessageCounts) -> WSGIApplication:
             return metrics(environ, start_response)
         if path == "/healthz":
             phase = monitor.phase
-            status = "503 Service Unavailable" if phase is Phase.DRAINING else "200 OK"
+            status = "503 Service Unavailable" if phase is WorkerPhase.DRAINING else "200 OK"
             start_response(status, list(_PLAIN))  # which adds the length to it
             return [f"{_HEALTH[phase]}\n".encode()]
         start_response("404 Not Found", list(_PLAIN))
@@ -107,7 +107,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     def __init__(self, host: str, port: int, application: WSGIApplication) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._places = threading.BoundedSemaphore(_MOST_REQUESTS)
+        self._places = threading.BoundedSemaphore(_MAX_REQUESTS)
         super().__init__((host, port), _Handler)
         self.set_app(application)
 

@@ -24,7 +24,7 @@ _IOV_MAX = 1024
 #: How long a sync looks for what is to come before it sleeps, because waking up costs a good part of that. A peer
 #: that keeps this node waiting for longer is not worth a core: each sleep halves the time, each catch restores it.
 _SPIN_SECONDS = 0.0003
-_LEAST_SPIN_SECONDS = 0.00002
+_MIN_SPIN_SECONDS = 0.00002
 
 
 class Lane:
@@ -130,7 +130,7 @@ class Exchange:
             while transfer.left:
                 slept = True
                 transfer.receive_some(socket.MSG_WAITALL)
-        self._spin_seconds = max(self._spin_seconds / 2, _LEAST_SPIN_SECONDS) if slept else _SPIN_SECONDS
+        self._spin_seconds = max(self._spin_seconds / 2, _MIN_SPIN_SECONDS) if slept else _SPIN_SECONDS
 
 
 def _both_ways(outgoing: list[_Transfer], incoming: list[_Transfer]) -> None:

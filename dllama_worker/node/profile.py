@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from dllama_ops.kernel import BoundOp
 from dllama_proto.messages import NodeConfig
 
-__all__ = ["ForwardProfile", "SAMPLE_INTERVAL", "Sampler", "SegmentTimes", "make_profile", "stage_of"]
+__all__ = [
+    "ForwardProfile",
+    "ProfileSchedule",
+    "SAMPLE_INTERVAL",
+    "SegmentTimes",
+    "make_profile",
+    "stage_of",
+]
 
 #: Seconds from one profiled forward of a stage to the next. One takes some 0.1 ms longer than others (reading
 #: clocks, adding up), so at this pace even tiny models lose less than a thousandth of their time.
@@ -72,7 +79,7 @@ def _shares(parts: Iterable[tuple[str, float]]) -> dict[str, float]:
     return {name: seconds / total for name, seconds in sums.items()} if total else {}
 
 
-class Sampler:
+class ProfileSchedule:
     """Chooses the forwards to profile: the first of each stage, then one every ``interval`` seconds."""
 
     def __init__(

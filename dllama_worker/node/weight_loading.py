@@ -16,7 +16,7 @@ __all__ = ["WeightLoading"]
 
 #: Gaps that may be open at once in all weights together. Roots send a weight from its start to its end, or the
 #: matrices of its experts in any order; a million scattered bytes would cost more to remember than the weight.
-_MOST_GAPS = 65_536
+_MAX_GAPS = 65_536
 
 
 class WeightLoading:
@@ -75,9 +75,9 @@ class WeightLoading:
         parts[first:last] = [(start, stop)]
         self._n_bytes += n_bytes
         self._n_parts += 1 - (last - first)
-        if self._n_parts > len(self._arrived) + _MOST_GAPS:
+        if self._n_parts > len(self._arrived) + _MAX_GAPS:
             raise WeightMismatch(
-                f"{name} of layer {index}: weights come in more than {_MOST_GAPS} scattered parts; "
+                f"{name} of layer {index}: weights come in more than {_MAX_GAPS} scattered parts; "
                 "expected each from its start to its end"
             )
 

@@ -31,7 +31,7 @@ _WORTH_IT = 1.03
 
 #: Weights to measure a node with: more than caches hold, if links bring them in so many seconds.
 _UPLOAD_SECONDS = 3.0
-_LEAST_BYTES, _MOST_BYTES = 16 << 20, 256 << 20
+_MIN_BYTES, _MAX_BYTES = 16 << 20, 256 << 20
 
 _T = TypeVar("_T")
 
@@ -83,7 +83,7 @@ def _measured(
     report.info("calibrating", f"measuring {n_nodes} nodes")
     started = perf_counter()
     syncs = _with_cluster(options, lambda cluster: measure_syncs(model, even, sync_type, cluster, table))
-    most_bytes = _probe_bytes(syncs, n_nodes, memory)
+    max_bytes = _probe_bytes(syncs, n_nodes, memory)
     speeds = _with_cluster(
         options,
         lambda cluster: measure_pace(
@@ -92,7 +92,7 @@ def _measured(
             cluster,
             table,
             options.n_threads,
-            most_bytes=most_bytes,
+            max_bytes=max_bytes,
             root_works=root_share > 0,
         ),
     )
@@ -123,7 +123,7 @@ def _with_cluster(options: RootOptions, measure: Callable[[Cluster], _T]) -> _T:
 def _probe_bytes(syncs: SyncTimes, n_nodes: int, memory: Sequence[int] | None) -> int:
     """Return the bytes to measure each node with: as much as links take in a few seconds."""
     affordable = int(syncs.bytes_per_second * _UPLOAD_SECONDS / (n_nodes - 1))
-    most = min(max(affordable, _LEAST_BYTES), _MOST_BYTES)
+    most = min(max(affordable, _MIN_BYTES), _MAX_BYTES)
     return most if memory is None else min(most, min(memory) // 2)
 
 

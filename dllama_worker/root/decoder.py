@@ -20,7 +20,7 @@ class TokenDecoder:
         self._file = file
         self._pending = b""
         # C++ has a buffer for this many bytes and ends the process when more come.
-        self._most_pending = max(2 * file.max_token_length, 8) + 1
+        self._max_pending = max(2 * file.max_token_length, 8) + 1
 
     def reset(self) -> None:
         """Forget an unfinished character: a new text begins."""
@@ -40,7 +40,7 @@ class TokenDecoder:
         if token in file.eos_ids:
             return self._pending or None
         text, self._pending = complete_utf8(self._pending + file.pieces[token])
-        if len(self._pending) > self._most_pending:
+        if len(self._pending) > self._max_pending:
             text, self._pending = text + _REPLACEMENT, b""
         return text or None
 

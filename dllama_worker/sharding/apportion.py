@@ -25,7 +25,7 @@ from dllama_worker.sharding.slicing import block_size
 from dllama_worker.sharding.split import Split
 
 __all__ = [
-    "most_nodes",
+    "max_nodes",
     "partition_by_weights",
     "partition_evenly",
     "partition_for",
@@ -97,13 +97,13 @@ def partition_by_weights(header: ModelHeader, weights: Sequence[float]) -> Parti
 
 def possible_node_counts(header: ModelHeader) -> list[int]:
     """Return the numbers of computing nodes that can share a model with equal weights."""
-    unit, counts = _head_unit(header), range(1, most_nodes(header) + 1)
+    unit, counts = _head_unit(header), range(1, max_nodes(header) + 1)
     if unit == 1:  # groups can be parted anywhere, so nothing is in the way
         return list(counts)
     return [n for n in counts if _share_heads(header, unit, [1.0] * n) is not None]
 
 
-def most_nodes(header: ModelHeader) -> int:
+def max_nodes(header: ModelHeader) -> int:
     """Return how many nodes can have a head and a block each; an idle root comes on top."""
     return min(header.n_heads // _head_unit(header), header.ff_dim // _column_unit(header))
 

@@ -95,8 +95,8 @@ class TapServer:
         self._record(recorded.opened(time.time_ns()))
         for sock in (client, server):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        there = _Direction(client, server, recorded, self._record, PeerRewriter(self._peers))
-        back = _Direction(server, client, recorded, self._record, None)
+        there = _Pump(client, server, recorded, self._record, PeerRewriter(self._peers))
+        back = _Pump(server, client, recorded, self._record, None)
         thread = threading.Thread(target=there.pump, daemon=True)
         thread.start()
         back.pump()
@@ -107,7 +107,7 @@ class TapServer:
         server.close()
 
 
-class _Direction:
+class _Pump:
     """What one end says to the other."""
 
     def __init__(

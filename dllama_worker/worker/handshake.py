@@ -16,86 +16,86 @@ from dllama_proto.events import Closed, NoEvent
 from dllama_proto.limits import Limits
 from dllama_proto.messages import Greeting
 from dllama_worker.worker.link_watch import Stopped
-from dllama_worker.worker.listener import Caller, Door
+from dllama_worker.worker.listener import Listener, PendingConnection
 
-__all__ = ["Guest", "wait_for_root"]
+__all__ = ["PendingHandshake", "accept_root"]
 
 #: More than these are not listened to: the one who has been there longest makes room for a new one.
-_MOST_CALLERS = 64
+_MAX_CALLERS = 64
 
 
 @dataclass(slots=True, eq=False)
-class Guest:
+class PendingHandshake:
     """A caller and how far the conversation has come; ``deadline`` is when the greeting must be complete.
 
     ``received_bytes`` counts what the caller has said.
     """
 
-    caller: Caller
+    caller: PendingConnection
     connection: Connection
     deadline: float
     received_bytes: int = 0
 
 
-def wait_for_root(
-    door: Door, wake: socket.socket, seconds: float, limits: Limits
-) -> tuple[Guest, Greeting]:
+def accept_root(
+    listener: Listener, wake: socket.socket, seconds: float, limits: Limits
+) -> tuple[PendingHandshake, Greeting]:
     """Return the first caller that greets, and its greeting; all others are turned away.
 
     Each has ``seconds`` for it. Raises Stopped when ``wake`` becomes readable.
     """
-    guests: dict[int, Guest] = {}
+    handshakes: dict[int, PendingHandshake] = {}
     poll = select.poll()
     poll.register(wake, select.POLLIN)
-    poll.register(door.sock, select.POLLIN)
+    poll.register(listener.sock, select.POLLIN)
     reason = "the worker stops"
 
     def dismiss(fd: int, why: str) -> None:
         poll.unregister(fd)
-        door.turn_away(guests.pop(fd).caller, why)
+        listener.reject(handshakes.pop(fd).caller, why)
 
     try:
         while True:
-            nearest = min((guest.deadline for guest in guests.values()), default=None)
+            nearest = min((handshake.deadline for handshake in handshakes.values()), default=None)
             patience = None if nearest is None else max(0.0, nearest - time.monotonic()) * 1000 + 1
             for fd, _ in poll.poll(patience):
                 if fd == wake.fileno():
                     raise Stopped
-                if fd == door.sock.fileno():
-                    if len(guests) >= _MOST_CALLERS:
-                        dismiss(next(iter(guests)), f"{_MOST_CALLERS} others wait who have not greeted")
-                    if (caller := door.accept()) is not None:
+                if fd == listener.sock.fileno():
+                    if len(handshakes) >= _MAX_CALLERS:
+                        dismiss(next(iter(handshakes)), f"{_MAX_CALLERS} others wait who have not greeted")
+                    if (caller := listener.accept()) is not None:
                         fd = caller.sock.fileno()
-                        guests[fd] = Guest(
+                        handshakes[fd] = PendingHandshake(
                             caller, Connection(Role.WORKER, limits=limits), time.monotonic() + seconds
                         )
                         poll.register(fd, select.POLLIN)
-                elif fd in guests:
+                elif fd in handshakes:
                     try:
-                        greeting = _listen(guests[fd])
+                        greeting = _listen(handshakes[fd])
                     except (OSError, RemoteProtocolError) as error:
                         dismiss(fd, f"no root: {error}")
                         continue
                     if greeting is not None:
                         reason = "another root came first"
-                        return guests.pop(fd), greeting
+                        return handshakes.pop(fd), greeting
             now = time.monotonic()
-            for fd in [fd for fd, guest in guests.items() if guest.deadline <= now]:
+            for fd in [fd for fd, handshake in handshakes.items() if handshake.deadline <= now]:
                 dismiss(fd, f"no greeting within {seconds:g} s")
     finally:
-        for guest in guests.values():
-            door.turn_away(guest.caller, reason)
+        for handshake in handshakes.values():
+            listener.reject(handshake.caller, reason)
 
 
-def _listen(guest: Guest) -> Greeting | None:
+def _listen(handshake: PendingHandshake) -> Greeting | None:
     """Take what a caller has said; return the greeting once it is whole. Raises OSError, RemoteProtocolError."""
-    connection = guest.connection
+    connection = handshake.connection
     try:
-        data = guest.caller.sock.recv(connection.n_wanted, socket.MSG_DONTWAIT)
+        data = handshake.caller.sock.recv(connection.n_wanted, socket.MSG_DONTWAIT)
     except BlockingIOError:
         return None
     if data:
-        guest.received_bytes += len(data)
+        handshake.received_bytes += len(data)
         connection.receive_data(data)
     else:
         connection.receive_eof()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.transport import Link
 
-__all__ = ["HANG_UP", "Stopped", "Watch"]
+__all__ = ["HANG_UP", "LinkWatch", "Stopped"]
 
 #: The other end has closed, even where bytes of it are still unread. Linux only: elsewhere a peer that closes is
 #: noticed by the next forward.
@@ -28,13 +28,13 @@ class Stopped(Exception):
     """The worker was asked to stop while it waited."""
 
 
-class Watch:
+class LinkWatch:
     """Waits for sockets, one thread's at a time. ``wake`` becoming readable means to stop."""
 
     def __init__(self, wake: socket.socket) -> None:
         self._wake = wake
         #: Asked about a link that hangs up: whether the session can do without it for now.
-        self.forgives: Callable[[Link], bool] = lambda link: False
+        self.can_lose: Callable[[Link], bool] = lambda link: False
         self._links: dict[int, Link] = {}
         self._poll = select.poll()
         self._poll.register(wake, select.POLLIN)
@@ -53,7 +53,7 @@ class Watch:
 
     def clear(self) -> None:
         """Forget all links: the session is over."""
-        self.forgives = lambda link: False
+        self.can_lose = lambda link: False
         for fd in self._links:
             self._poll.unregister(fd)
         self._links.clear()
@@ -87,7 +87,7 @@ class Watch:
                 if found or not ready:
                     return found
                 gone = [self._links[fd] for fd in ready]
-                if all(self.forgives(link) for link in gone):
+                if all(self.can_lose(link) for link in gone):
                     continue
                 only = select.poll()
                 for fd in targets:

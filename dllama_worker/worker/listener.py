@@ -1,4 +1,4 @@
-"""The door of a worker: who comes in, who is turned away at once, and how loud that is said.
+"""The listener of a worker: who comes in, who is turned away at once, and how loud that is said.
 
 The protocol has no passwords, so the address is all there is to go by.
 """
@@ -16,7 +16,7 @@ from typing import TypeAlias
 from dllama_worker.errors import MachineError
 from dllama_worker.report import Report
 
-__all__ = ["Caller", "Door", "Network"]
+__all__ = ["Listener", "Network", "PendingConnection"]
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -29,7 +29,7 @@ _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Caller:
+class PendingConnection:
     """Somebody who has connected, not known yet."""
 
     sock: socket.socket
@@ -42,7 +42,7 @@ class Caller:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class Door:
+class Listener:
     """Listens on one address. ``allow`` empty lets everybody in, else only who is in one of the networks."""
 
     def __init__(
@@ -79,7 +79,7 @@ class Door:
     def sock(self) -> socket.socket:
         """What becomes readable when somebody calls; it listens already."""
         if self._listener is None:
-            raise RuntimeError("the door is not open: call listen first")
+            raise RuntimeError("the listener is not open: call listen first")
         return self._listener
 
     def permits(self, host: str) -> bool:
@@ -94,7 +94,7 @@ class Door:
             address = address.ipv4_mapped
         return any(address in network for network in self._allow)
 
-    def accept(self) -> Caller | None:
+    def accept(self) -> PendingConnection | None:
         """Return the next caller that may come in; None where none is there, or one was turned away."""
         try:
             sock, address = self.sock.accept()
@@ -103,13 +103,13 @@ class Door:
                 time.sleep(0.1)  # there is nothing to do but to try again: not in a tight loop
             return None
         sock.setblocking(True)  # macOS hands down what the listener has
-        caller = Caller(sock, str(address[0]), int(address[1]))
+        caller = PendingConnection(sock, str(address[0]), int(address[1]))
         if not self.permits(caller.host):
-            self.turn_away(caller, "not in --allow")
+            self.reject(caller, "not in --allow")
             return None
         return caller
 
-    def turn_away(self, caller: Caller, reason: str) -> None:
+    def reject(self, caller: PendingConnection, reason: str) -> None:
         """Close a caller's connection and say so, unless it was said of too many others just now."""
         caller.sock.close()
         if not self._quota.take():

@@ -19,9 +19,9 @@ from dllama_proto.messages import Greeting
 from dllama_proto.sync_plan import node_of_socket
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.transport import Link, lost
-from dllama_worker.worker.link_watch import Watch
-from dllama_worker.worker.listener import Caller, Door
-from dllama_worker.worker.peer_candidates import Seat, Seats, peek
+from dllama_worker.worker.link_watch import LinkWatch
+from dllama_worker.worker.listener import Listener, PendingConnection
+from dllama_worker.worker.peer_candidates import AcceptedPeer, PeerCandidates, peek
 from dllama_worker.worker.resolver import Lookup, Resolver
 
 __all__ = ["join_mesh"]
@@ -30,19 +30,19 @@ __all__ = ["join_mesh"]
 _UNLISTED_GRACE = 2.0
 
 #: How many of them are kept at once.
-_MOST_UNLISTED = 255
+_MAX_UNLISTED = 255
 
 _UNDER_WAY = (0, errno.EINPROGRESS)
 
 
 def join_mesh(
     greeting: Greeting,
-    door: Door,
-    watch: Watch,
+    listener: Listener,
+    watch: LinkWatch,
     resolver: Resolver,
     timeout: float,
     keep: Callable[[socket.socket, str], Link],
-) -> tuple[dict[int, Link], Seats]:
+) -> tuple[dict[int, Link], PeerCandidates]:
     """Connect to every other worker; return the links by node index, and the places of those who dialled.
 
     ``keep`` makes a link of a socket and a name, and is called at once, so that the link's owner can close it
@@ -60,13 +60,13 @@ def join_mesh(
         if node < own_node:
             expected[node] = _Expected(name, frozenset(address.host for address in lookup.addresses))
         else:
-            links[node] = keep(_dial(name, lookup, door, watch, deadline), name)
+            links[node] = keep(_dial(name, lookup, listener, watch, deadline), name)
     seats = []
-    for node, caller in sorted(_accept(expected, door, watch, deadline).items()):
+    for node, caller in sorted(_accept(expected, listener, watch, deadline).items()):
         links[node] = keep(caller.sock, expected[node].name)
         addresses = expected[node].addresses
-        seats.append(Seat(node, links[node], caller, addresses, caller.host in addresses))
-    return links, Seats(seats, door, watch)
+        seats.append(AcceptedPeer(node, links[node], caller, addresses, caller.host in addresses))
+    return links, PeerCandidates(seats, listener, watch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +77,16 @@ class _Expected:
     addresses: frozenset[str]
 
 
-def _dial(peer: str, lookup: Lookup, door: Door, watch: Watch, deadline: float) -> socket.socket:
+def _dial(
+    peer: str, lookup: Lookup, listener: Listener, watch: LinkWatch, deadline: float
+) -> socket.socket:
     """Connect to a peer at the first of its addresses that answers."""
     name = f"{peer}, which the root told us to dial"
     failure = PeerLost(name, "nothing is known by that name")
     if lookup.error is not None:
         raise lost(name, lookup.error) from lookup.error
     for address in lookup.addresses:
-        if not door.permits(address.host):
+        if not listener.permits(address.host):
             failure = PeerLost(name, f"{address.host} is not in --allow")
             continue
         sock = socket.socket(address.family, address.kind, address.protocol)
@@ -105,25 +107,27 @@ def _dial(peer: str, lookup: Lookup, door: Door, watch: Watch, deadline: float) 
     raise failure
 
 
-def _accept(expected: dict[int, _Expected], door: Door, watch: Watch, deadline: float) -> dict[int, Caller]:
+def _accept(
+    expected: dict[int, _Expected], listener: Listener, watch: LinkWatch, deadline: float
+) -> dict[int, PendingConnection]:
     """Accept one connection for each expected node; the dictionary is in the root's order."""
-    accepted: dict[int, Caller] = {}
-    unlisted: list[Caller] = []
+    accepted: dict[int, PendingConnection] = {}
+    unlisted: list[PendingConnection] = []
     try:
         while missing := [node for node in expected if node not in accepted]:
             left = deadline - time.monotonic()
             patience = min(left, _UNLISTED_GRACE) if len(unlisted) >= len(missing) else left
-            if not watch.readable(door.sock, patience):
+            if not watch.readable(listener.sock, patience):
                 if len(unlisted) < len(missing):
                     names = ", ".join(expected[node].name for node in missing)
                     raise PeerLost(names, "did not connect to us in time")
                 accepted.update((node, unlisted.pop(0)) for node in missing)
                 continue
-            caller = door.accept()
+            caller = listener.accept()
             if caller is None:
                 continue
             if peek(caller.sock) is not None:
-                door.turn_away(
+                listener.reject(
                     caller, "a peer says nothing before the first sync; this one did, or hung up"
                 )
                 continue
@@ -132,13 +136,13 @@ def _accept(expected: dict[int, _Expected], door: Door, watch: Watch, deadline: 
                 accepted[node] = caller
                 continue
             unlisted.append(caller)
-            if len(unlisted) > _MOST_UNLISTED:
-                door.turn_away(unlisted.pop(0), "not in the root's list of workers")
+            if len(unlisted) > _MAX_UNLISTED:
+                listener.reject(unlisted.pop(0), "not in the root's list of workers")
     except BaseException:
         for caller in accepted.values():
             caller.sock.close()
         raise
     finally:
         for caller in unlisted:
-            door.turn_away(caller, "not in the root's list of workers")
+            listener.reject(caller, "not in the root's list of workers")
     return accepted

@@ -12,13 +12,13 @@ from dllama_proto.messages import Greeting
 from dllama_worker.node.channel import Channel
 from dllama_worker.node.transport import KEEPALIVE, Link
 from dllama_worker.report import Report
-from dllama_worker.worker.handshake import wait_for_root
-from dllama_worker.worker.link_watch import Watch
-from dllama_worker.worker.listener import Door, Network
+from dllama_worker.worker.handshake import accept_root
+from dllama_worker.worker.link_watch import LinkWatch
+from dllama_worker.worker.listener import Listener, Network
 from dllama_worker.worker.mesh import join_mesh
-from dllama_worker.worker.peer_candidates import Seats
+from dllama_worker.worker.peer_candidates import PeerCandidates
 from dllama_worker.worker.resolver import Resolver
-from dllama_worker.worker.session_guard import Doorkeeper
+from dllama_worker.worker.session_guard import SessionGuard
 
 __all__ = ["NetworkClient"]
 
@@ -42,22 +42,22 @@ class NetworkClient:
         report: Report | None = None,
     ) -> None:
         self._report = report or Report()
-        self._door = Door(host, port, allow, self._report)
+        self._listener = Listener(host, port, allow, self._report)
         self._limits = limits or Limits()
         self._handshake_timeout = handshake_timeout
         self._keepalive = keepalive
         self._wake_receiver, self._wake_sender = socket.socketpair()
         self._open: list[Link] = []
         self._resolver = Resolver()
-        self._doorkeeper: Doorkeeper | None = None
-        self._seats: Seats | None = None
-        self.watch = Watch(self._wake_receiver)
+        self._session_guard: SessionGuard | None = None
+        self._seats: PeerCandidates | None = None
+        self.watch = LinkWatch(self._wake_receiver)
         self.root: Channel | None = None
         self.links: dict[int, Link] = {}
 
     def listen(self) -> tuple[str, int]:
         """Start to listen, unless it does already; return the address. Raises MachineError."""
-        return self._door.listen()
+        return self._listener.listen()
 
     def connect(self, on_root: Callable[[], None] = lambda: None) -> Greeting:
         """Wait for a root, shake hands, connect to every other worker; return the root's greeting.
@@ -66,12 +66,12 @@ class NetworkClient:
         the protocol), Stopped.
         """
         self.listen()
-        guest, greeting = wait_for_root(
-            self._door, self._wake_receiver, self._handshake_timeout, self._limits
+        handshake, greeting = accept_root(
+            self._listener, self._wake_receiver, self._handshake_timeout, self._limits
         )
-        link = self._keep(guest.caller.sock, guest.caller.address)
-        link.received_bytes = guest.received_bytes
-        channel = self.root = Channel(link, guest.connection)
+        link = self._keep(handshake.caller.sock, handshake.caller.address)
+        link.received_bytes = handshake.received_bytes
+        channel = self.root = Channel(link, handshake.connection)
         self._report.begin_session()
         on_root()
         self._report.info(
@@ -87,17 +87,17 @@ class NetworkClient:
         channel.expect(Ack)
         link.set_deadline(None)
         peers, self._seats = join_mesh(
-            greeting, self._door, self.watch, self._resolver, self._handshake_timeout, self._keep
+            greeting, self._listener, self.watch, self._resolver, self._handshake_timeout, self._keep
         )
         self.links = {0: link, **peers}
-        self.watch.forgives = self._seats.vacate
-        self._doorkeeper = Doorkeeper(self._door, link, self._seats)
+        self.watch.can_lose = self._seats.release
+        self._session_guard = SessionGuard(self._listener, link, self._seats)
         return greeting
 
-    def hush(self) -> None:
+    def check_silent(self) -> None:
         """Just before the root learns that this node is ready: peers have said nothing yet. Raises PeerLost."""
         if self._seats is not None:
-            self._seats.hush()
+            self._seats.check_silent()
 
     def settle(self, speaks: Callable[[int], bool], seconds: float | None) -> None:
         """The first forward has begun, in which a node ``speaks`` or not: see who of the callers is who.
@@ -109,9 +109,9 @@ class NetworkClient:
 
     def disconnect(self) -> None:
         """End the session: close every link, listen to callers again."""
-        if self._doorkeeper is not None:
-            self._doorkeeper.dismiss()
-            self._doorkeeper = None
+        if self._session_guard is not None:
+            self._session_guard.dismiss()
+            self._session_guard = None
         if self._seats is not None:
             self._seats.close()
             self._seats = None
@@ -132,7 +132,7 @@ class NetworkClient:
     def close(self) -> None:
         """Stop listening and end the session."""
         self.disconnect()
-        self._door.close()
+        self._listener.close()
         self._wake_receiver.close()
         self._wake_sender.close()
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.transport import Link
-from dllama_worker.worker.link_watch import Watch
-from dllama_worker.worker.listener import Caller, Door
+from dllama_worker.worker.link_watch import LinkWatch
+from dllama_worker.worker.listener import Listener, PendingConnection
 
-__all__ = ["Seat", "Seats", "peek"]
+__all__ = ["AcceptedPeer", "PeerCandidates", "peek"]
 
 #: More than these do not wait; peers are few, and every one costs a descriptor.
-_MOST_WAITING = 16
+_MAX_WAITING = 16
 
 #: A root tells all workers of a forward within this time, and the first slice may come before its word for it.
 _AHEAD = 1.0
@@ -29,45 +29,45 @@ _AHEAD = 1.0
 _TOO_EARLY = "a peer says nothing before the first sync; this one did, or hung up"
 
 #: Seconds that are as good as for ever, and that poll still takes.
-_LONGEST = 1e6
+_MAX_SECONDS = 1e6
 
 
 @dataclass(slots=True, eq=False)
-class Seat:
+class AcceptedPeer:
     """The place of ``node``: ``addresses`` are its host's, ``is_listed`` whether who first took it had one."""
 
     node: int
     link: Link
-    caller: Caller | None
+    caller: PendingConnection | None
     addresses: frozenset[str]
     is_listed: bool
 
 
-class Seats:
+class PeerCandidates:
     """All places of one session, filled when the mesh is joined, in the order of the root's list."""
 
-    def __init__(self, seats: Iterable[Seat], door: Door, watch: Watch) -> None:
+    def __init__(self, seats: Iterable[AcceptedPeer], listener: Listener, watch: LinkWatch) -> None:
         self._seats = list(seats)
-        self._door = door
+        self._listener = listener
         self._watch = watch
         self._lock = threading.Lock()
-        self._waiting: list[Caller] = []
-        self._spoke: dict[Caller, float] = {}
-        self._unseated: list[tuple[Caller, str]] = []
+        self._waiting: list[PendingConnection] = []
+        self._spoke: dict[PendingConnection, float] = {}
+        self._unseated: list[tuple[PendingConnection, str]] = []
         self._is_open = True
 
-    # Called by whoever stands at the door ----------------------------------------------------------------
+    # Called by whoever stands at the listener ----------------------------------------------------------------
 
-    def offer(self, caller: Caller) -> bool:
+    def offer(self, caller: PendingConnection) -> bool:
         """Let a caller wait who may be one of the peers; tell whether it does."""
         with self._lock:
             fits = self._is_open and any(self._may_sit(caller, seat) for seat in self._seats)
-            if not fits or len(self._waiting) >= _MOST_WAITING:
+            if not fits or len(self._waiting) >= _MAX_WAITING:
                 return False
             self._waiting.append(caller)
             return True
 
-    def tend(self) -> bool:
+    def reject_early(self) -> bool:
         """Turn away who waits but is no peer: gone, or heard for a while. Tell whether to look again."""
         with self._lock:
             if not self._is_open:  # who speaks now may well be a peer: that is being settled, or has been
@@ -83,7 +83,7 @@ class Seats:
 
     # Called by the session ---------------------------------------------------------------------------------
 
-    def vacate(self, link: Link) -> bool:
+    def release(self, link: Link) -> bool:
         """Give up the holder of a place, who has hung up, if somebody waits for it; tell whether somebody does."""
         with self._lock:
             for seat in self._seats:
@@ -92,7 +92,7 @@ class Seats:
                     return True
         return False
 
-    def hush(self) -> None:
+    def check_silent(self) -> None:
         """No forward can have begun yet: who has spoken is no peer. Raises PeerLost where nobody else may be."""
         with self._lock:
             for caller in tuple(self._waiting):
@@ -120,7 +120,7 @@ class Seats:
         try:
             if contested:
                 self._seat(
-                    contested, callers, time.monotonic() + (_LONGEST if seconds is None else seconds)
+                    contested, callers, time.monotonic() + (_MAX_SECONDS if seconds is None else seconds)
                 )
         finally:
             self.close()
@@ -132,13 +132,15 @@ class Seats:
             for caller in tuple(self._waiting):
                 self._turn_away(caller, "all peers are here")
             for caller, reason in self._unseated:
-                self._door.turn_away(caller, reason)
+                self._listener.reject(caller, reason)
             self._unseated.clear()
 
     # -----------------------------------------------------------------------------------------------------
 
-    def _seat(self, contested: list[Seat], callers: list[Caller], deadline: float) -> None:
-        speaking: set[Caller] = set()
+    def _seat(
+        self, contested: list[AcceptedPeer], callers: list[PendingConnection], deadline: float
+    ) -> None:
+        speaking: set[PendingConnection] = set()
         while (holders := self._holders(contested, [c for c in callers if c in speaking])) is None:
             silent = {caller.sock: caller for caller in callers if caller not in speaking}
             ready = self._watch.any_readable(silent, deadline - time.monotonic())
@@ -161,9 +163,11 @@ class Seats:
             seat.link.adopt(caller.sock)
             self._watch.add(seat.link)
 
-    def _holders(self, contested: list[Seat], callers: list[Caller]) -> list[Caller] | None:
+    def _holders(
+        self, contested: list[AcceptedPeer], callers: list[PendingConnection]
+    ) -> list[PendingConnection] | None:
         """Return a caller for each place, in the order in which they came; None where one has none yet."""
-        holders: list[Caller] = []
+        holders: list[PendingConnection] = []
         for seat in contested:
             fitting = [c for c in callers if c not in holders and self._may_sit(c, seat)]
             if not fitting:
@@ -171,25 +175,25 @@ class Seats:
             holders.append(fitting[0])
         return holders
 
-    def _may_sit(self, caller: Caller, seat: Seat) -> bool:
+    def _may_sit(self, caller: PendingConnection, seat: AcceptedPeer) -> bool:
         if caller.host in seat.addresses:
             return True
         return not seat.is_listed and not any(caller.host in other.addresses for other in self._seats)
 
-    def _is_contested(self, seat: Seat) -> bool:
+    def _is_contested(self, seat: AcceptedPeer) -> bool:
         return any(self._may_sit(caller, seat) for caller in self._waiting)
 
-    def _leave(self, seat: Seat, reason: str) -> None:
+    def _leave(self, seat: AcceptedPeer, reason: str) -> None:
         """Unseat the holder, whose socket stays with the link until it has another."""
         self._watch.remove(seat.link)
         if seat.caller is not None:
             self._unseated.append((seat.caller, reason))
             seat.caller = None
 
-    def _turn_away(self, caller: Caller, reason: str) -> None:
+    def _turn_away(self, caller: PendingConnection, reason: str) -> None:
         self._waiting.remove(caller)
         self._spoke.pop(caller, None)
-        self._door.turn_away(caller, reason)
+        self._listener.reject(caller, reason)
 
 
 def peek(sock: socket.socket) -> bytes | None:

@@ -15,12 +15,12 @@ from typing import Any
 
 from dllama_proto.messages import Peer
 from dllama_worker.errors import MachineError
-from dllama_worker.worker.link_watch import Watch
+from dllama_worker.worker.link_watch import LinkWatch
 
 __all__ = ["Address", "Lookup", "Resolver"]
 
 #: Threads that may still be busy with the names of sessions that are over.
-_MOST_ABANDONED = 8
+_MAX_ABANDONED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Resolver:
         self._getaddrinfo = getaddrinfo
         self._threads: list[threading.Thread] = []
 
-    def look_up(self, peers: Sequence[Peer], watch: Watch, deadline: float) -> list[Lookup]:
+    def look_up(self, peers: Sequence[Peer], watch: LinkWatch, deadline: float) -> list[Lookup]:
         """Look up all of them; what is not known by ``deadline`` (of the monotonic clock) has timed out.
 
         Raises PeerLost where the root hangs up meanwhile, Stopped, MachineError where too many earlier names
@@ -89,7 +89,7 @@ class Resolver:
 
     def _make_room(self) -> None:
         self._threads = [thread for thread in self._threads if thread.is_alive()]
-        if len(self._threads) >= _MOST_ABANDONED:
+        if len(self._threads) >= _MAX_ABANDONED:
             raise MachineError(
                 "the system's resolver has not answered for the hosts of earlier sessions: expected an answer in "
                 "time; check its name servers, or name workers by address at the root"

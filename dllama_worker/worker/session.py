@@ -22,18 +22,18 @@ from dllama_worker.worker.local_weights import LocalWeights
 from dllama_worker.worker.network import NetworkClient
 from dllama_worker.worker.options import WorkerOptions
 from dllama_worker.worker.packing import PART_BYTES, Packing
-from dllama_worker.worker.throughput import Meter
+from dllama_worker.worker.throughput import Throughput
 
-__all__ = ["Session"]
+__all__ = ["WorkerSession"]
 
 #: A root that is silent for this long has finished a request: tell what it took.
 _REQUEST_GAP = 1.0
 
 #: Bytes a second below which weights are no weights but a way to keep a worker busy. Wi-Fi at its worst has more.
-_LEAST_WEIGHT_RATE = 16_384
+_MIN_WEIGHT_RATE = 16_384
 
 
-class Session:
+class WorkerSession:
     """What a worker does for one root, after the handshake; the network outlives it."""
 
     def __init__(
@@ -124,7 +124,7 @@ class Session:
         if node.weights.is_untouched and local is None:
             raise WeightMismatch("the root sent no weights: start this worker with --model PATH")
         node.ready(self._report, self._tracer)
-        self._network.hush()
+        self._network.check_silent()
         self._channel.send(Ack(AckKind.WEIGHTS))
         # From here on silence is legal for days; only in the middle of a forward it is not.
         for link in self._network.links.values():
@@ -143,11 +143,11 @@ class Session:
         executor = node.executor
         if executor is None:
             raise InternalError("run needs weights: call load_weights first")
-        meter = Meter(self._network.links.values())
+        throughput = Throughput(self._network.links.values())
         has_begun = False
         try:
             while not self._is_draining:
-                self._wait_for_request(meter)
+                self._wait_for_request(throughput)
                 event = self._channel.wait_event()
                 if isinstance(event, Closed):
                     return "the root closed the connection"
@@ -159,21 +159,21 @@ class Session:
                     self._network.settle(partial(_speaks, node), self._options.sync_timeout)
                     has_begun = True
                 self._is_evaluating = True
-                meter.start()
+                throughput.start()
                 profile = None
                 if self._monitor.wants_profile(event.batch_size):
                     profile = node.profile(event.position, event.batch_size)
                 else:
                     node.forward(event.position, event.batch_size)
                 self._channel.slices_exchanged()
-                meter.add(event.batch_size, executor.op_seconds, executor.sync_seconds)
+                throughput.add(event.batch_size, executor.op_seconds, executor.sync_seconds)
                 self._monitor.add_forward(
                     event.batch_size, executor.op_seconds, executor.sync_seconds, profile
                 )
                 self._is_evaluating = False
             return "asked to stop"
         finally:
-            meter.report(self._report)
+            throughput.report(self._report)
 
     def drain(self) -> bool:
         """Have :meth:`run` end after the forward that runs; tell whether one does. For signal handlers."""
@@ -208,18 +208,18 @@ class Session:
 
     def _check_pace(self, n_bytes: int, seconds: float) -> None:
         """A root may pause, but not send a byte now and then for ever."""
-        if seconds > self._options.handshake_timeout + n_bytes / _LEAST_WEIGHT_RATE:
+        if seconds > self._options.handshake_timeout + n_bytes / _MIN_WEIGHT_RATE:
             raise PeerLost(
                 self._channel.link.name,
-                f"weights come too slowly: expected {_LEAST_WEIGHT_RATE} bytes a second, got {n_bytes} bytes in "
+                f"weights come too slowly: expected {_MIN_WEIGHT_RATE} bytes a second, got {n_bytes} bytes in "
                 f"{seconds:.0f} s",
             )
 
-    def _wait_for_request(self, meter: Meter) -> None:
+    def _wait_for_request(self, throughput: Throughput) -> None:
         """Wait as long as it takes; tell what the last request took once the root falls silent."""
         watch, root = self._network.watch, self._channel.link.sock
         while not watch.readable(root, _REQUEST_GAP):
-            meter.report(self._report)
+            throughput.report(self._report)
 
     def _configured(self) -> Node:
         if self._node is None:

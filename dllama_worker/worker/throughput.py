@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from dllama_worker.node.transport import Link
 from dllama_worker.report import Report, format_bytes
 
-__all__ = ["Meter"]
+__all__ = ["Throughput"]
 
 
 @dataclass(slots=True)
@@ -20,7 +20,7 @@ class _Counts:
     sync_seconds: float = 0.0
 
 
-class Meter:
+class Throughput:
     """Adds up forwards until somebody wants to know; a request is told when it is over, not token by token."""
 
     def __init__(self, links: Iterable[Link]) -> None:

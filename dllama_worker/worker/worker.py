@@ -21,7 +21,7 @@ from dllama_worker.report import Report
 from dllama_worker.worker.link_watch import Stopped
 from dllama_worker.worker.network import NetworkClient
 from dllama_worker.worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
-from dllama_worker.worker.session import Session
+from dllama_worker.worker.session import WorkerSession
 
 __all__ = ["Worker", "run_worker"]
 
@@ -73,7 +73,7 @@ class Worker:
             keepalive=self.options.keepalive,
             report=self._report,
         )
-        self._session: Session | None = None
+        self._session: WorkerSession | None = None
         self._stopping = threading.Event()
 
     def listen(self) -> tuple[str, int]:
@@ -90,7 +90,7 @@ class Worker:
         self.listen()
         greeting = self._network.connect(self._monitor.join)
         self._monitor.begin_session(self._network.links)
-        self._session = Session(
+        self._session = WorkerSession(
             self._network,
             greeting,
             self.options,
@@ -162,7 +162,7 @@ class Worker:
         except Exception as error:
             failure = error
         finally:
-            # First of all, so that whoever reads how it ended finds the door open.
+            # First of all, so that whoever reads how it ended finds the listener open.
             self.disconnect()
         if failure is None:
             self._report.info("session_ended", f"session ended: {reason}", reason=reason)
@@ -198,7 +198,7 @@ class Worker:
                 port=port,
             )
 
-    def _current(self) -> Session:
+    def _current(self) -> WorkerSession:
         if self._session is None:
             raise UsageError("there is no session: call connect first")
         return self._session

@@ -19,7 +19,7 @@ __all__ = ["Cable"]
 
 _TUNSETIFF = 0x400454CA
 _IFF_TUN, _IFF_NO_PI = 0x0001, 0x1000
-_MOST_BYTES = 65_536
+_MAX_BYTES = 65_536
 
 
 def _open_device(name: str) -> int:
@@ -79,7 +79,7 @@ class Cable:
     @staticmethod
     def _read(fd: int) -> bytes:
         try:
-            return os.read(fd, _MOST_BYTES)
+            return os.read(fd, _MAX_BYTES)
         except OSError:
             return b""
 

@@ -19,7 +19,7 @@ __all__ = ["TARGETS", "can_guide"]
 TARGETS = ("parser", "binder")
 
 #: A configuration takes some kilobytes; the rest is for the first weights.
-_MOST_BYTES = 1 << 16
+_MAX_BYTES = 1 << 16
 
 
 def can_guide() -> bool:
@@ -54,19 +54,19 @@ def main() -> None:
             print(f"{arguments.target}: {keep(said)}", file=sys.stderr, flush=True)
             raise
 
-    def change(said: bytes, most_bytes: int, seed: int) -> bytes:
+    def change(said: bytes, max_bytes: int, seed: int) -> bytes:
         random = Random(seed)
         changed = changed_further(said, random) if random.random() < 0.5 else None
-        if changed is not None and len(changed) <= most_bytes:
+        if changed is not None and len(changed) <= max_bytes:
             return changed
-        return bytes(atheris.Mutate(said, most_bytes))
+        return bytes(atheris.Mutate(said, max_bytes))
 
     with tempfile.TemporaryDirectory() as folder:
         for number, said in enumerate([*configured_streams(), *saved()]):
-            Path(folder, str(number)).write_bytes(said[:_MOST_BYTES])
+            Path(folder, str(number)).write_bytes(said[:_MAX_BYTES])
         options = [
             f"-max_total_time={max(1, round(60 * arguments.minutes))}",
-            f"-max_len={_MOST_BYTES}",
+            f"-max_len={_MAX_BYTES}",
             f"-seed={arguments.seed % 2**32}",
             f"-artifact_prefix={folder}/",
             "-rss_limit_mb=4096",

@@ -29,7 +29,7 @@ from dllama_worker.node.weight_loading import WeightLoading
 __all__ = ["Agreed", "bind_and_run", "kernel_sets", "parse"]
 
 #: What a configuration may ask for: enough for every recording, little enough for thousands a minute.
-_MOST_BYTES = 24 << 20
+_MAX_BYTES = 24 << 20
 
 #: Tokens and positions that no model has.
 _BAD_NUMBERS = (-1.0, 1e6, 1e30, float("nan"), float("inf"), float("-inf"))
@@ -107,7 +107,7 @@ def bind_and_run(said: bytes, kernels: str) -> str:
         return "refused by the protocol"
     net, node = agreed.net, agreed.node
     need = memory_need(net, node)
-    if need.total + need.bookkeeping > _MOST_BYTES:
+    if need.total + need.bookkeeping > _MAX_BYTES:
         return "too large"
     random = Random(said)
     table = _table(kernels)

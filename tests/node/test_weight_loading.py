@@ -68,7 +68,7 @@ def test_a_byte_that_comes_twice_is_refused(start: int, size: int, other: int, o
 
 
 def test_what_is_remembered_of_scattered_bytes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weight_loading, "_MOST_GAPS", 100)
+    monkeypatch.setattr(weight_loading, "_MAX_GAPS", 100)
     known, _ = loading(1000)
     for offset in range(0, 202, 2):
         known.arrived("w", 0, offset, 1)

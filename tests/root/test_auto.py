@@ -102,7 +102,7 @@ def test_workers_are_measured_and_listen_again(monkeypatch: pytest.MonkeyPatch) 
                 Cluster(addresses),
                 _TABLE,
                 1,
-                most_bytes=1 << 20,
+                max_bytes=1 << 20,
                 root_works=root_works,
             )
             assert len(speeds) == 3
@@ -118,7 +118,7 @@ def test_a_worker_that_does_not_answer_is_named() -> None:
         model = open_model(Path(MODEL_PATH))
         with pytest.raises(PeerLost, match="node 1"):
             calibrate.measure_pace(
-                model, FloatType.Q80, Cluster([address]), _TABLE, 1, most_bytes=1, root_works=False
+                model, FloatType.Q80, Cluster([address]), _TABLE, 1, max_bytes=1, root_works=False
             )
         closer.join(10)
 

@@ -14,7 +14,7 @@ from dllama_proto.enums import FloatType
 from dllama_worker.errors import UsageError
 from dllama_worker.model.presets import PRESETS, preset_header
 from dllama_worker.sharding.apportion import (
-    most_nodes,
+    max_nodes,
     partition_by_weights,
     partition_evenly,
     partition_for,
@@ -62,7 +62,7 @@ def test_the_vocabulary_is_cut_equally_and_filled_up() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_an_even_split_is_the_cpp_roots_where_that_has_one(preset: str) -> None:
     header = preset_header(preset, FloatType.Q40)
-    for n_nodes in range(1, min(most_nodes(header), 12) + 1):
+    for n_nodes in range(1, min(max_nodes(header), 12) + 1):
         partition = partition_evenly(header, n_nodes)
         possible = n_nodes in even_node_counts(header)
         assert partition.is_even == possible

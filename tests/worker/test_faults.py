@@ -157,7 +157,7 @@ def test_a_root_that_falls_silent_before_its_weights_are_loaded_is_given_up_on(
 
 
 def test_weights_that_drip_are_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dllama_worker.worker.session._LEAST_WEIGHT_RATE", 1e12)
+    monkeypatch.setattr("dllama_worker.worker.session._MIN_WEIGHT_RATE", 1e12)
     report = Collected()
     worker = Worker(options=WorkerOptions(port=0, handshake_timeout=0.3), report=report)
     said = said_by_root()

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from dllama_worker.worker.listener import Door
+from dllama_worker.worker.listener import Listener
 from tests.helpers.reports import Collected
 
 
@@ -26,30 +26,30 @@ from tests.helpers.reports import Collected
     ],
 )
 def test_allow_holds_for_every_way_to_write_an_address(host: str, permitted: bool) -> None:
-    door = Door("127.0.0.1", 0, [ip_network("10.0.0.0/8"), ip_network("fd00::/16")])
-    assert door.permits(host) is permitted
-    assert Door("127.0.0.1", 0).permits(host)
+    listener = Listener("127.0.0.1", 0, [ip_network("10.0.0.0/8"), ip_network("fd00::/16")])
+    assert listener.permits(host) is permitted
+    assert Listener("127.0.0.1", 0).permits(host)
 
 
 def test_a_flood_of_strangers_is_told_in_a_few_lines() -> None:
     now = [0.0]
     report = Collected()
-    door = Door("127.0.0.1", 0, [ip_network("10.0.0.0/8")], report, clock=lambda: now[0])
-    address = door.listen()
+    listener = Listener("127.0.0.1", 0, [ip_network("10.0.0.0/8")], report, clock=lambda: now[0])
+    address = listener.listen()
     for _ in range(100):
         with socket.create_connection(address) as stranger:
-            assert door.accept() is None
+            assert listener.accept() is None
             assert stranger.recv(1) == b""
     assert len(report.of("turned_away")) == 10
     now[0] += 5
     with socket.create_connection(address):
-        assert door.accept() is None
+        assert listener.accept() is None
     assert report.of("turned_away")[-1]["unsaid"] == 90
-    door.close()
+    listener.close()
 
 
 def test_nobody_at_the_door_is_not_waited_for() -> None:
-    door = Door("127.0.0.1", 0)
-    door.listen()
-    assert door.accept() is None
-    door.close()
+    listener = Listener("127.0.0.1", 0)
+    listener.listen()
+    assert listener.accept() is None
+    listener.close()

@@ -14,24 +14,24 @@ from dllama_proto.messages import Greeting, Peer
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.transport import Link
 from dllama_worker.worker import mesh
-from dllama_worker.worker.link_watch import Watch
-from dllama_worker.worker.listener import Door, Network
+from dllama_worker.worker.link_watch import LinkWatch
+from dllama_worker.worker.listener import Listener, Network
 from dllama_worker.worker.mesh import join_mesh
 from dllama_worker.worker.resolver import Resolver
 from tests.helpers.reports import Collected
 
 
 class Joined:
-    """A node at its door, and what came of joining: links by node, everything kept, everybody turned away."""
+    """A node at its listener, and what came of joining: links by node, everything kept, everybody turned away."""
 
     def __init__(self, allow: tuple[Network, ...] = ()) -> None:
         self.report = Collected()
-        self.door = Door("127.0.0.1", 0, allow, self.report)
-        self.address = self.door.listen()
+        self.listener = Listener("127.0.0.1", 0, allow, self.report)
+        self.address = self.listener.listen()
         self.links: dict[int, Link] = {}
         self.kept: list[Link] = []
         self._wake = socket.socketpair()
-        self.watch = Watch(self._wake[0])
+        self.watch = LinkWatch(self._wake[0])
 
     @property
     def turned_away(self) -> list[tuple[str, str]]:
@@ -41,7 +41,9 @@ class Joined:
         ]
 
     def join(self, greeting: Greeting, timeout: float = 10.0) -> None:
-        self.links, self.seats = join_mesh(greeting, self.door, self.watch, Resolver(), timeout, self._keep)
+        self.links, self.seats = join_mesh(
+            greeting, self.listener, self.watch, Resolver(), timeout, self._keep
+        )
 
     def _keep(self, sock: socket.socket, name: str) -> Link:
         self.kept.append(Link(sock, name))
@@ -50,7 +52,7 @@ class Joined:
     def close(self) -> None:
         for link in self.kept:
             link.close()
-        self.door.close()
+        self.listener.close()
         for end in self._wake:
             end.close()
 

@@ -25,10 +25,10 @@ from dllama_ops.errors import KernelDataError
 from dllama_worker.errors import NodeError
 from dllama_worker.monitoring import collector
 from dllama_worker.monitoring.messages import MessageCounts
-from dllama_worker.monitoring.monitor import Monitor, Phase
+from dllama_worker.monitoring.monitor import Monitor, WorkerPhase
 from dllama_worker.monitoring.server import MetricsServer
 from dllama_worker.node.memory import MemoryNeed
-from dllama_worker.node.profile import ForwardProfile, Sampler
+from dllama_worker.node.profile import ForwardProfile, ProfileSchedule
 from dllama_worker.node.transport import Link
 from tests.helpers.captures import load
 from tests.helpers.processes import WorkerProcess, worker_process
@@ -87,7 +87,7 @@ def link() -> Iterator[Link]:
 
 def test_the_first_forward_of_each_stage_is_profiled_then_one_an_interval() -> None:
     now = 100.0
-    sampler = Sampler(interval=1.0, clock=lambda: now)
+    sampler = ProfileSchedule(interval=1.0, clock=lambda: now)
     assert [sampler.is_due("decode"), sampler.is_due("decode"), sampler.is_due("prefill")] == [
         True,
         False,
@@ -125,14 +125,14 @@ def test_counters_outlive_the_session_and_its_memory_does_not(link: Link) -> Non
         monitor.begin_session({0: link})
         monitor.load(MemoryNeed(pipes=1, buffers=2, weights=3))
         link.sent_bytes, link.received_bytes = 10, 20
-        assert monitor.phase is Phase.LOADING
+        assert monitor.phase is WorkerPhase.LOADING
         monitor.serve()
         before = monitor.snapshot()
         monitor.end_session()
         after = monitor.snapshot()
         assert (before.sent_bytes, before.received_bytes) == (after.sent_bytes, after.received_bytes)
         assert before.memory == MemoryNeed(pipes=1, buffers=2, weights=3)
-        assert (after.memory, after.phase) == (None, Phase.LISTENING)
+        assert (after.memory, after.phase) == (None, WorkerPhase.LISTENING)
     assert (after.sessions, after.sent_bytes, after.received_bytes) == (2, {0: 20}, {0: 40})
 
 

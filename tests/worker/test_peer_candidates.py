@@ -11,9 +11,9 @@ import pytest
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.transport import Link
 from dllama_worker.worker import peer_candidates as peer_candidates_module
-from dllama_worker.worker.link_watch import Stopped, Watch
-from dllama_worker.worker.listener import Door
-from dllama_worker.worker.peer_candidates import Seat, Seats
+from dllama_worker.worker.link_watch import LinkWatch, Stopped
+from dllama_worker.worker.listener import Listener
+from dllama_worker.worker.peer_candidates import AcceptedPeer, PeerCandidates
 from tests.helpers.captures import load
 from tests.helpers.processes import worker_process
 from tests.helpers.reports import Collected
@@ -23,16 +23,16 @@ HOST = frozenset({"127.0.0.1"})
 
 
 class Table:
-    """A node's door and the places behind it; ``call`` is somebody who dials."""
+    """A node's listener and the places behind it; ``call`` is somebody who dials."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self.report = Collected()
-        self.door = Door("127.0.0.1", 0, (), self.report)
-        self._address = self.door.listen()
-        stack.callback(self.door.close)
+        self.listener = Listener("127.0.0.1", 0, (), self.report)
+        self._address = self.listener.listen()
+        stack.callback(self.listener.close)
         ours, self.wake = (stack.enter_context(end) for end in socket.socketpair())
-        self.watch = Watch(ours)
+        self.watch = LinkWatch(ours)
         self.from_root, self.root = (stack.enter_context(end) for end in socket.socketpair())
         self.links: dict[int, Link] = {}
 
@@ -41,23 +41,23 @@ class Table:
             socket.create_connection(self._address, timeout=10, source_address=(source, 0))
         )
 
-    def seats(self, *nodes: int, addresses: frozenset[str] = HOST) -> Seats:
-        """Seat whoever has called, in order."""
+    def seats(self, *nodes: int, addresses: frozenset[str] = HOST) -> PeerCandidates:
+        """AcceptedPeer whoever has called, in order."""
         made = []
         for node in nodes:
-            caller = self.door.accept()
+            caller = self.listener.accept()
             assert caller is not None
             link = self.links[node] = Link(caller.sock, f"node {node}")
             self._stack.callback(link.close)
             self.watch.add(link)
-            made.append(Seat(node, link, caller, addresses, caller.host in addresses))
-        seats = Seats(made, self.door, self.watch)
+            made.append(AcceptedPeer(node, link, caller, addresses, caller.host in addresses))
+        seats = PeerCandidates(made, self.listener, self.watch)
         self._stack.callback(seats.close)
-        self.watch.forgives = seats.vacate
+        self.watch.can_lose = seats.release
         return seats
 
-    def offer(self, seats: Seats) -> bool:
-        caller = self.door.accept()
+    def offer(self, seats: PeerCandidates) -> bool:
+        caller = self.listener.accept()
         assert caller is not None
         accepted = seats.offer(caller)
         if not accepted:
@@ -126,7 +126,7 @@ def test_a_peer_that_has_spoken_is_not_turned_away_while_another_is_waited_for(
     wait = table.watch.any_readable
 
     def look_after_them_and_wait(socks: Iterable[socket.socket], seconds: float) -> list[socket.socket]:
-        assert not seats.tend()  # the doorkeeper does, at any time
+        assert not seats.reject_early()  # the session_guard does, at any time
         peers.pop(0).sendall(b"slice")
         return wait(socks, seconds)
 
@@ -195,7 +195,7 @@ def test_a_place_that_nobody_has_any_more_is_lost_with_the_first_forward(table: 
     assert table.offer(seats)
     assert not table.watch.readable(table.wake, 0.05)
     waiting.close()
-    while seats.tend():  # until its end has arrived
+    while seats.reject_early():  # until its end has arrived
         pass
     with pytest.raises(PeerLost, match="node 1: hung up before the first sync"):
         seats.settle(everybody, 10)
@@ -217,7 +217,7 @@ def test_who_speaks_before_a_forward_can_have_begun_is_no_peer(table: Table) -> 
     for stranger in (holder, speaker):
         stranger.sendall(b"GET / HTTP/1.1\r\n\r\n")
     assert table.watch.any_readable([table.links[1].sock], 10)
-    seats.hush()
+    seats.check_silent()
     assert is_closed(speaker)
     table.links[1].set_stall_timeout(5)  # as the session does meanwhile
     peer.sendall(b"slice")
@@ -232,7 +232,7 @@ def test_a_peer_that_speaks_too_early_is_lost(table: Table) -> None:
     peer.sendall(b"too early")
     assert table.watch.any_readable([table.links[1].sock], 10)
     with pytest.raises(PeerLost, match="node 1: hung up, or said something, before the first sync"):
-        seats.hush()
+        seats.check_silent()
 
 
 def test_who_waits_and_speaks_for_a_while_or_hangs_up_is_turned_away(
@@ -242,23 +242,23 @@ def test_who_waits_and_speaks_for_a_while_or_hangs_up_is_turned_away(
     seats = table.seats(1)
     speaker, silent = table.call(), table.call()
     table.call().close()
-    callers = [table.door.accept() for _ in range(3)]
+    callers = [table.listener.accept() for _ in range(3)]
     assert all(caller is not None and seats.offer(caller) for caller in callers)
     speaker.sendall(b"x")
     assert callers[0] is not None
     assert table.watch.any_readable([callers[0].sock], 10)
-    assert seats.tend()  # the first slice may come a little before the root's word for it
+    assert seats.reject_early()  # the first slice may come a little before the root's word for it
     monkeypatch.setattr(peer_candidates_module, "_AHEAD", -1.0)
-    assert seats.tend()
+    assert seats.reject_early()
     assert is_closed(speaker)
     silent.close()
-    while seats.tend():  # until its end has arrived
+    while seats.reject_early():  # until its end has arrived
         pass
     assert len(table.reasons) == 3
 
 
 def test_only_so_many_wait(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peer_candidates_module, "_MOST_WAITING", 2)
+    monkeypatch.setattr(peer_candidates_module, "_MAX_WAITING", 2)
     table.call()
     seats = table.seats(1)
     for _ in range(3):

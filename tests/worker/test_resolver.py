@@ -16,7 +16,7 @@ from dllama_proto.messages import Peer
 from dllama_worker.errors import MachineError, PeerLost
 from dllama_worker.node.transport import Link
 from dllama_worker.worker import resolver as resolver_module
-from dllama_worker.worker.link_watch import Stopped, Watch
+from dllama_worker.worker.link_watch import LinkWatch, Stopped
 from dllama_worker.worker.resolver import Lookup, Resolver
 
 _NAMES = {b"a.example": "192.0.2.1", b"b.example": "192.0.2.2"}
@@ -48,7 +48,7 @@ def system() -> Iterator[System]:
 
 @pytest.fixture
 def wake() -> Iterator[socket.socket]:
-    """What makes the watch's wait end; the watch itself is ``Watch(wake)``."""
+    """What makes the watch's wait end; the watch itself is ``LinkWatch(wake)``."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         yield ours
@@ -61,12 +61,12 @@ def soon(seconds: float = 10.0) -> float:
 def look_up_one(system: System, host: str) -> Lookup:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        (lookup,) = system.resolver.look_up([Peer(host, 1)], Watch(ours), soon())
+        (lookup,) = system.resolver.look_up([Peer(host, 1)], LinkWatch(ours), soon())
     return lookup
 
 
 def test_addresses_need_no_resolver(system: System, wake: socket.socket) -> None:
-    found = system.resolver.look_up([Peer("127.0.0.1", 7), Peer("::1", 8)], Watch(wake), soon())
+    found = system.resolver.look_up([Peer("127.0.0.1", 7), Peer("::1", 8)], LinkWatch(wake), soon())
     assert [[address.host for address in lookup.addresses] for lookup in found] == [["127.0.0.1"], ["::1"]]
     assert found[0].addresses[0].sockaddr == ("127.0.0.1", 7)
     assert system.asked == []
@@ -74,13 +74,13 @@ def test_addresses_need_no_resolver(system: System, wake: socket.socket) -> None
 
 def test_names_are_looked_up_in_order(system: System, wake: socket.socket) -> None:
     peers = [Peer("a.example", 1), Peer("192.0.2.9", 1), Peer("b.example", 1)]
-    found = system.resolver.look_up(peers, Watch(wake), soon())
+    found = system.resolver.look_up(peers, LinkWatch(wake), soon())
     assert [lookup.addresses[0].host for lookup in found] == ["192.0.2.1", "192.0.2.9", "192.0.2.2"]
     assert system.asked == ["a.example", "b.example"]
 
 
 def test_the_system_is_asked_unless_told_otherwise(wake: socket.socket) -> None:
-    (lookup,) = Resolver().look_up([Peer("localhost", 1)], Watch(wake), soon())
+    (lookup,) = Resolver().look_up([Peer("localhost", 1)], LinkWatch(wake), soon())
     assert {address.host for address in lookup.addresses} <= {"127.0.0.1", "::1"}
     assert lookup.addresses
 
@@ -89,7 +89,7 @@ def test_a_name_without_an_answer_costs_no_more_than_the_time_there_is(
     system: System, wake: socket.socket
 ) -> None:
     peers = [Peer("127.0.0.1", 1), Peer("slow", 1), Peer("a.example", 1)]
-    found = system.resolver.look_up(peers, Watch(wake), soon(0.05))
+    found = system.resolver.look_up(peers, LinkWatch(wake), soon(0.05))
     assert found[0].error is None
     assert [type(lookup.error) for lookup in found[1:]] == [TimeoutError, TimeoutError]
     assert system.asked == ["slow"]
@@ -98,7 +98,7 @@ def test_a_name_without_an_answer_costs_no_more_than_the_time_there_is(
 def test_a_root_that_leaves_is_noticed_while_a_name_has_no_answer(
     system: System, wake: socket.socket
 ) -> None:
-    watch = Watch(wake)
+    watch = LinkWatch(wake)
     with socket.create_server(("127.0.0.1", 0)) as server:
         root = socket.create_connection(server.getsockname())
         accepted, _ = server.accept()
@@ -116,14 +116,14 @@ def test_a_worker_that_is_to_stop_does_not_wait_for_a_name(system: System) -> No
     with ours, theirs:
         theirs.send(b"\0")
         with pytest.raises(Stopped):
-            system.resolver.look_up([Peer("slow", 1)], Watch(ours), soon())
+            system.resolver.look_up([Peer("slow", 1)], LinkWatch(ours), soon())
 
 
 def test_names_without_an_answer_do_not_pile_up(
     system: System, wake: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resolver_module, "_MOST_ABANDONED", 2)
-    watch = Watch(wake)
+    monkeypatch.setattr(resolver_module, "_MAX_ABANDONED", 2)
+    watch = LinkWatch(wake)
     for _ in range(2):
         system.resolver.look_up([Peer("slow", 1)], watch, soon(0.01))
     with pytest.raises(MachineError, match="resolver has not answered"):

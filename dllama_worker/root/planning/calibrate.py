@@ -39,7 +39,7 @@ __all__ = ["SyncTimes", "measure_pace", "measure_syncs"]
 #: turns: the mean over this many seconds counts, not the best.
 _PACE_SECONDS = 2.0
 _SYNC_SECONDS = 1.0
-_LEAST_FORWARDS = 3
+_MIN_FORWARDS = 3
 _MARK_BYTES = 4
 _PATIENCE = 60.0
 
@@ -87,7 +87,7 @@ def measure_syncs(
         load_weights(model, lambda node: (), root, cluster, advance=lambda n: None)
         root.ready(Report())
         deadline = time.monotonic() + _SYNC_SECONDS
-        while time.monotonic() < deadline or len(layers) <= _LEAST_FORWARDS:
+        while time.monotonic() < deadline or len(layers) <= _MIN_FORWARDS:
             watches[0].times.clear()
             cluster.command(0, 1)
             root.forward(0, 1)
@@ -111,16 +111,16 @@ def measure_pace(
     table: KernelTable,
     n_threads: int,
     *,
-    most_bytes: int,
+    max_bytes: int,
     root_works: bool,
 ) -> tuple[NodeSpeed, ...]:
     """Measure all nodes at the same time, as they will have to work; leaves the cluster closed.
 
-    Every node is sent up to ``most_bytes`` of weights: what fits into its caches is read faster than a model
+    Every node is sent up to ``max_bytes`` of weights: what fits into its caches is read faster than a model
     will be. A root that will not work is taken to be as fast as the fastest worker. Raises what sessions
     raise.
     """
-    probe = make_pace_probe(model.header, cluster.n_nodes, sync_type, most_bytes)
+    probe = make_pace_probe(model.header, cluster.n_nodes, sync_type, max_bytes)
     watch = _Stopwatch()
     paces = {0: _Pace()}
     try:
@@ -132,7 +132,7 @@ def measure_pace(
         deadline = time.monotonic() + _PACE_SECONDS
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="paces") as pool:
             workers = pool.submit(_pace_workers, cluster, deadline)
-            while root_works and (time.monotonic() < deadline or paces[0].n_forwards < _LEAST_FORWARDS):
+            while root_works and (time.monotonic() < deadline or paces[0].n_forwards < _MIN_FORWARDS):
                 watch.times.clear()
                 root.forward(0, 1)
                 paces[0].add(watch.times)
@@ -190,7 +190,7 @@ class _Pace:
 
 
 @dataclass(slots=True)
-class _Worker:
+class _ProbedWorker:
     """A worker under measurement: how far its marks have come."""
 
     channel: Channel
@@ -225,7 +225,7 @@ class _Worker:
 
 def _pace_workers(cluster: Cluster, deadline: float) -> dict[int, _Pace]:
     """Keep every worker busy until ``deadline``, each at its own pace. Raises PeerLost."""
-    workers = {node: _Worker(channel) for node, channel in cluster.channels.items()}
+    workers = {node: _ProbedWorker(channel) for node, channel in cluster.channels.items()}
     with selectors.DefaultSelector() as selector:
         for worker in workers.values():
             selector.register(worker.channel.link.sock, selectors.EVENT_READ, worker)
@@ -233,13 +233,13 @@ def _pace_workers(cluster: Cluster, deadline: float) -> dict[int, _Pace]:
         while selector.get_map():
             ready = selector.select(_PATIENCE)
             if not ready:
-                late: _Worker = next(iter(selector.get_map().values())).data
+                late: _ProbedWorker = next(iter(selector.get_map().values())).data
                 raise PeerLost(late.channel.link.name, f"did not finish a probe within {_PATIENCE:.0f} s")
             for key, _ in ready:
                 worker = key.data
                 if not worker.receive():
                     continue
-                if time.monotonic() < deadline or worker.pace.n_forwards < _LEAST_FORWARDS:
+                if time.monotonic() < deadline or worker.pace.n_forwards < _MIN_FORWARDS:
                     worker.command()
                 else:
                     selector.unregister(key.fileobj)

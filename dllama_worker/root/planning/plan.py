@@ -15,7 +15,7 @@ from dllama_worker.root.planning.choose import choose_partition
 from dllama_worker.root.planning.demand import Demand, count_demand
 from dllama_worker.root.planning.estimate import NodeSpeed, TokenTime, estimate, sync_seconds
 from dllama_worker.root.planning.options import PlanOptions
-from dllama_worker.sharding.apportion import most_nodes, partition_for, possible_node_counts
+from dllama_worker.sharding.apportion import max_nodes, partition_for, possible_node_counts
 from dllama_worker.sharding.partition import Partition, even_node_counts
 from dllama_worker.sharding.split import EVEN
 
@@ -97,7 +97,7 @@ def make_plan(options: PlanOptions) -> Plan:
 def _obstacle(header: ModelHeader) -> str:
     """Say what keeps more nodes from sharing the model."""
     try:
-        partition_for(header, EVEN, most_nodes(header) + 1)
+        partition_for(header, EVEN, max_nodes(header) + 1)
     except UsageError as error:
         return str(error)
     return ""

@@ -48,7 +48,7 @@ N_MARKS = 3
 N_SMALL_OPS = 32
 N_SYNCS = 16
 
-_MOST_MATMULS = 256
+_MAX_MATMULS = 256
 
 _X, _QUANTIZED, _INV_RMS, _OUT = range(4)
 
@@ -68,10 +68,10 @@ class PaceProbe:
             yield WeightPiece(WeightHeader(op.name, op.index, 0, self.matmul_bytes), None)
 
 
-def make_pace_probe(header: ModelHeader, n_nodes: int, sync_type: FloatType, most_bytes: int) -> PaceProbe:
+def make_pace_probe(header: ModelHeader, n_nodes: int, sync_type: FloatType, max_bytes: int) -> PaceProbe:
     """Lay out the probe of nodes for a model: of its width and types.
 
-    A node gets up to ``most_bytes`` of weights, but no more than it would have of the model.
+    A node gets up to ``max_bytes`` of weights, but no more than it would have of the model.
     """
     net = NetConfig(
         n_batches=1,
@@ -82,7 +82,7 @@ def make_pace_probe(header: ModelHeader, n_nodes: int, sync_type: FloatType, mos
         ),
         pre_syncs=(),
     )
-    columns, n_matmuls = _matmuls(header, n_nodes, most_bytes)
+    columns, n_matmuls = _matmuls(header, n_nodes, max_bytes)
     rows = {
         "x": Size3D.of(FloatType.F32, y=1, x=header.dim),
         "q_x": Size3D.of(sync_type, y=1, x=header.dim),
@@ -125,14 +125,14 @@ def _for_each(node: NodeConfig, n_nodes: int) -> tuple[NodeConfig, ...]:
     return tuple(replace(node, node_index=node_index) for node_index in range(n_nodes))
 
 
-def _matmuls(header: ModelHeader, n_nodes: int, most_bytes: int) -> tuple[int, int]:
+def _matmuls(header: ModelHeader, n_nodes: int, max_bytes: int) -> tuple[int, int]:
     """Return how many outputs each matmul has, and how many there are."""
     weights = 3 * header.dim * header.ff_dim * header.n_layers * max(header.n_experts, 1)
-    budget = min(most_bytes, n_bytes(header.weight_float_type, weights) // n_nodes)
+    budget = min(max_bytes, n_bytes(header.weight_float_type, weights) // n_nodes)
     row = n_bytes(header.weight_float_type, header.dim)
     unit = gcd(32, header.ff_dim)
     columns = min(header.ff_dim // n_nodes, budget // row) // unit * unit or unit
-    return columns, max(1, min(_MOST_MATMULS, budget // (row * columns)))
+    return columns, max(1, min(_MAX_MATMULS, budget // (row * columns)))
 
 
 def _op(
