@@ -6,6 +6,7 @@ but the standard library, so that kernels can use it without pulling in a parser
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 
 __all__ = [
@@ -36,7 +37,12 @@ class FloatType(IntEnum):
 
 
 class OpCode(IntEnum):
-    """What an op computes (C++ ``NnOpCode``)."""
+    """What an op computes (C++ ``NnOpCode``).
+
+    The members are the codes that the C++ program has. :meth:`define` gives names to others; those are no
+    members, so that iterating over the class stays what it was, but are found by ``OpCode(number)``. Which
+    codes this process can read or compute is said by the tables of op specs, not here.
+    """
 
     #: Adds each node's slice of a row to the output row.
     MERGE_ADD = 0
@@ -72,6 +78,38 @@ class OpCode(IntEnum):
     SOFTMAX = 15
     #: Top-k experts of a row and their weights.
     MOE_GATE = 16
+
+    @classmethod
+    def define(cls, number: int, name: str) -> OpCode:
+        """Return the code with this number and name, made if there is none yet.
+
+        A number keeps its name as long as the process runs. ``name`` is of capitals, digits and ``_``, as
+        the others are. Raises ValueError where the number has another name or the name another number, or
+        where the wire or people could not carry them.
+        """
+        if not 0 <= number < 2**31 or not _NAME.fullmatch(name):
+            raise ValueError(
+                f"expected a number of 0 to {2**31 - 1} and a name such as MERGE_ADD, got {number} and {name!r}"
+            )
+        for code in (*cls, *_defined.values()):
+            if (code.value == number) != (code.name == name):
+                raise ValueError(f"op code {code.value} is {code.name}, so {number} cannot be {name}")
+            if code.value == number:
+                return code
+        made: OpCode = int.__new__(cls, number)
+        made._name_, made._value_ = name, number
+        _defined[number] = made
+        return made
+
+    @classmethod
+    def _missing_(cls, value: object) -> OpCode | None:
+        return _defined.get(value) if isinstance(value, int) else None
+
+
+#: Codes beyond those of the C++ program, by number.
+_defined: dict[int, OpCode] = {}
+
+_NAME = re.compile("[A-Z][A-Z0-9_]*")
 
 
 class OpQuantType(IntEnum):

@@ -9,9 +9,13 @@ encoded.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dllama_proto.enums import FloatType, OpCode, PointerSource, PointerType, RopeType, SyncType
 from dllama_proto.floats import n_bytes
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = [
     "BufferConfig",
@@ -171,7 +175,7 @@ class RmsNormConfig:
 
 @dataclass(frozen=True, slots=True)
 class MatmulConfig:
-    """All zero, but for the buffer, where the weight has no experts."""
+    """All zero, but for the buffer, which then means nothing, where the weight has no experts."""
 
     n_experts: int
     n_active_experts: int
@@ -180,11 +184,7 @@ class MatmulConfig:
 
 @dataclass(frozen=True, slots=True)
 class RopeSlice:
-    """Which part of the heads a node rotates (C++ ``NnRopeSlice``).
-
-    With rope type FALCON ``q_dim_start``, ``q_dim_end``, ``q_shift``, ``kv_dim_start`` and ``slice_dim``
-    are uninitialised memory of the root.
-    """
+    """Which part of the heads a node rotates (C++ ``NnRopeSlice``); some of it is undefined with FALCON."""
 
     q_dim0: int
     q_dim_start: int
@@ -264,6 +264,7 @@ class MoeGateConfig:
     indexes_buffer: int
 
 
+#: The configs of the C++ program's ops; other ops bring records of their own.
 OpParams = (
     EmptyConfig
     | InvRmsConfig
@@ -280,7 +281,10 @@ OpParams = (
 
 @dataclass(frozen=True, slots=True)
 class OpConfig:
-    """One operation. ``index`` is the layer; ``name`` and ``index`` together address its weight."""
+    """One operation. ``index`` is the layer; ``name`` and ``index`` together address its weight.
+
+    ``config`` is a record of the class that the code's spec says (:mod:`dllama_proto.schemas.op_configs`).
+    """
 
     code: OpCode
     index: int
@@ -288,7 +292,7 @@ class OpConfig:
     name: str
     input: Pointer
     output: Pointer
-    config: OpParams
+    config: OpParams | DataclassInstance
 
 
 @dataclass(frozen=True, slots=True)

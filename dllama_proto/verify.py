@@ -4,8 +4,7 @@ Pure functions over records. Each yields :class:`Fault` after fault, first to la
 serves whoever receives a message (who stops at the first), sends one, or wants to see them all. Whether the
 shapes of an op's input, weight and output fit each other is the kernels' to say, not asked here.
 
-Fields that mean nothing are never looked at: with rope type FALCON most of the slice is uninitialised
-memory, and a matmul without experts names an index buffer it does not read. Sources: ``nn-core.cpp``
+Fields that mean nothing, as the specs of ops say, are never looked at. Sources: ``nn-core.cpp``
 (``size3D``, ``getBytes``), ``nn-cpu.cpp`` (``resolvePointer``, ``loadWeight``), ``nn-executor.cpp``
 (``setBatchSize``, ``loadWeight``), ``app.cpp`` (the position pipe).
 """
@@ -13,7 +12,7 @@ memory, and a matmul without experts names an index buffer it does not read. Sou
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dllama_proto.enums import FloatType, PointerSource, PointerType, SyncType
 from dllama_proto.floats import BLOCK_SIZE, is_whole_blocks, n_bytes
@@ -21,23 +20,17 @@ from dllama_proto.limits import Limits
 from dllama_proto.messages import (
     ControlPacket,
     Greeting,
-    MatmulConfig,
-    MoeGateConfig,
-    MulConfig,
-    MultiHeadAttConfig,
     NetConfig,
     NodeConfig,
     OpConfig,
-    OpParams,
     Pointer,
-    RmsNormConfig,
-    RopeConfig,
-    ScaleConfig,
-    ShiftConfig,
     Size3D,
     SyncConfig,
     WeightHeader,
 )
+
+if TYPE_CHECKING:
+    from dllama_proto.schemas.op_spec import OpSpec
 
 __all__ = [
     "Fault",
@@ -109,6 +102,9 @@ def verify_node_config(
     node: NodeConfig, net: NetConfig, limits: Limits, *, node_index: int | None = None
 ) -> Iterator[Fault]:
     """Check buffers, syncs and ops against a verified net config."""
+    # Here, not above: op specs have schemas, and those load the parser.
+    from dllama_proto.schemas.op_configs import OPS
+
     path = "NodeConfig"
     yield from _index(f"{path}.node_index", node.node_index, net.n_nodes, "nodes")
     if node_index is not None and node.node_index != node_index:
@@ -131,7 +127,11 @@ def verify_node_config(
                 yield from _verify_name(op_path, op, weights)
             yield from _verify_pointer(f"{op_path}.input", op.input, net, node)
             yield from _verify_pointer(f"{op_path}.output", op.output, net, node)
-            yield from _verify_params(f"{op_path}.config", op.config, net, node, limits)
+            if op.code in OPS:
+                spec = OPS.get(op.code)
+                yield from _verify_config(f"{op_path}.config", op, spec, net, node, limits)
+            else:
+                yield Fault(f"{op_path}.code", "a code of a registered op", f"{op.code!r}")
 
 
 class _Memory:
@@ -247,49 +247,35 @@ def _verify_pointer(path: str, pointer: Pointer, net: NetConfig, node: NodeConfi
         yield from _verify_slices(f"{path}.index", size, net.n_nodes)
 
 
-def _verify_params(
-    path: str, params: OpParams, net: NetConfig, node: NodeConfig, limits: Limits
+def _verify_config(
+    path: str, op: OpConfig, spec: OpSpec[Any], net: NetConfig, node: NodeConfig, limits: Limits
 ) -> Iterator[Fault]:
-    for name in _buffer_fields(params):
-        yield from _index(f"{path}.{name}", getattr(params, name), len(node.buffers), "buffers")
-    for name in _pipe_fields(params):
-        yield from _index(f"{path}.{name}", getattr(params, name), len(net.pipes), "pipes")
-        if getattr(params, name) < len(net.pipes):
-            size = net.pipes[getattr(params, name)].size
-            if (size.float_type, size.z, size.y, size.x) != (FloatType.F32, 1, net.n_batches, 1):
-                yield Fault(f"{path}.{name}", f"a pipe F32 [1][{net.n_batches}][1]", _shape(size))
-    if isinstance(params, RopeConfig):
-        yield from _verify_tensor(f"{path}.slice.cache_size", params.slice.cache_size, limits)
+    config = op.config
+    if not isinstance(config, spec.config):
+        yield Fault(path, f"{spec.config.__name__} for {op.code.name}", type(config).__name__)
+        return
+    sound = True
+    for name, source, number in spec.indexes(config):
+        field = f"{path}.{name}"
+        if source is PointerSource.BUFFER:
+            faults = [*_index(field, number, len(node.buffers), "buffers")]
+        else:
+            faults = [*_verify_config_pipe(field, number, net)]
+        yield from faults
+        sound = sound and not faults
+    for name, size in spec.sizes(config):
+        yield from _verify_tensor(f"{path}.{name}", size, limits)
+    if sound:
+        yield from spec.verify(path, config, net, node)
 
 
-def _buffer_fields(params: OpParams) -> tuple[str, ...]:
-    match params:
-        case RmsNormConfig():
-            return ("inv_rms_buffer",)
-        case MatmulConfig():
-            return ("active_expert_indexes_buffer",) if params.n_experts else ()
-        case RopeConfig():
-            return ("rope_cache_buffer",)
-        case MultiHeadAttConfig():
-            return ("query_buffer", "key_cache_buffer", "value_cache_buffer", "att_buffer")
-        case MulConfig():
-            return ("multiplier_buffer",)
-        case ScaleConfig():
-            return ("scale_buffer",)
-        case MoeGateConfig():
-            return ("indexes_buffer",)
-        case _:
-            return ()
-
-
-def _pipe_fields(params: OpParams) -> tuple[str, ...]:
-    match params:
-        case RopeConfig() | MultiHeadAttConfig():
-            return ("position_pipe",)
-        case ShiftConfig():
-            return ("index_pipe",)
-        case _:
-            return ()
+def _verify_config_pipe(path: str, number: int, net: NetConfig) -> Iterator[Fault]:
+    """Check a pipe that an op finds a number for each row in: positions, rows of a cache."""
+    yield from _index(path, number, len(net.pipes), "pipes")
+    if number < len(net.pipes):
+        size = net.pipes[number].size
+        if (size.float_type, size.z, size.y, size.x) != (FloatType.F32, 1, net.n_batches, 1):
+            yield Fault(path, f"a pipe F32 [1][{net.n_batches}][1]", _shape(size))
 
 
 # Weights and inference ------------------------------------------------------------------------------

@@ -21,16 +21,20 @@ from typing import Any, Generic, TypeVar
 import construct
 from construct import Bytes, Int32sl, Int32ul, Int64ul, Struct, this
 
+from dllama_proto.enums import PointerSource
 from dllama_proto.errors import LocalProtocolError, RemoteProtocolError
 
 __all__ = [
     "Array",
+    "BufferIndex",
     "Bytes",
     "Choice",
     "Count",
     "EnumField",
     "F32",
     "I32",
+    "Index",
+    "PipeIndex",
     "Record",
     "SizeOf",
     "Text",
@@ -52,6 +56,20 @@ I32 = Int32sl
 #: C++ ``NnSize`` on a 64-bit machine.
 U64 = Int64ul
 
+
+class Index(construct.FormatField):  # type: ignore[misc]
+    """A ``u32`` that is the number of a pipe, or of a buffer: ``source`` says which."""
+
+    def __init__(self, source: PointerSource) -> None:
+        super().__init__("<", "L")
+        self.source = source
+
+
+#: The number of one of the net config's pipes.
+PipeIndex = Index(PointerSource.PIPE)
+#: The number of one of the node config's buffers.
+BufferIndex = Index(PointerSource.BUFFER)
+
 #: What construct raises where a value does not fit a field: its own, and what it lets pass from beneath.
 _BUILD_ERRORS = (construct.ConstructError, TypeError, ValueError, AttributeError, KeyError, OverflowError)
 
@@ -66,22 +84,26 @@ class UnknownCodeError(construct.MappingError):  # type: ignore[misc]
 
 
 class EnumField(construct.Adapter):  # type: ignore[misc]
-    """An ``i32`` that must be a member of ``enum`` (construct's own Enum lets unknown numbers pass)."""
+    """An ``i32`` that must be a member of ``enum`` (construct's own Enum lets unknown numbers pass).
 
-    def __init__(self, enum: type[IntEnum]) -> None:
+    ``members``, by number, are all that the enum has, unless given; they are looked up anew each time, so
+    they may become more or fewer.
+    """
+
+    def __init__(self, enum: type[IntEnum], members: Mapping[int, IntEnum] | None = None) -> None:
         super().__init__(I32)
         self.enum = enum
-        self._members = {member.value: member for member in enum}
+        self.members = {member.value: member for member in enum} if members is None else members
 
     @property
     def expected(self) -> str:
         """The numbers it may have, in words."""
-        return "one of " + ", ".join(f"{member.value} ({member.name})" for member in self.enum)
+        return "one of " + ", ".join(f"{number} ({self.members[number].name})" for number in self.members)
 
     def decode(self, number: int, path: str = "") -> IntEnum:
         """Return the member. Raises UnknownCodeError."""
         try:
-            return self._members[number]
+            return self.members[number]
         except KeyError:
             raise UnknownCodeError(self, number, path) from None
 
@@ -203,7 +225,10 @@ class Array(construct.Array):  # type: ignore[misc]
 
 
 class Choice(construct.Switch):  # type: ignore[misc]
-    """One of several records of fixed size: field ``key`` says which, field ``size`` repeats its size."""
+    """One of several records of fixed size: field ``key`` says which, field ``size`` repeats its size.
+
+    ``cases`` are looked up anew each time, so they may become more or fewer.
+    """
 
     def __init__(self, key: str, size: str, cases: Mapping[Any, Record[Any]]) -> None:
         super().__init__(construct.this[key], cases)
@@ -232,6 +257,12 @@ class Record(Struct, Generic[R]):  # type: ignore[misc]
         missing = set(self.names) - {subcon.name for subcon in self.subcons}
         if missing:
             raise TypeError(f"{cls.__name__} has fields that its schema lacks: {sorted(missing)}")
+
+    @cached_property
+    def indexes(self) -> tuple[tuple[str, PointerSource], ...]:
+        """The fields that are numbers of pipes or buffers, and of which of the two."""
+        fields = ((subcon.name, bare(subcon)) for subcon in self.subcons)
+        return tuple((name, schema.source) for name, schema in fields if isinstance(schema, Index))
 
     @cached_property
     def fixed_size(self) -> int:

@@ -9,8 +9,19 @@ from __future__ import annotations
 from dllama_proto.enums import OpCode, PointerSource, PointerType, SyncType
 from dllama_proto.messages import BufferConfig, NodeConfig, OpConfig, Pointer, SegmentConfig, SyncConfig
 from dllama_proto.schemas._size import SIZE_3D
-from dllama_proto.schemas._wire import U32, Array, Choice, Count, EnumField, Record, SizeOf, Text, this
-from dllama_proto.schemas.op_configs import OP_CONFIGS
+from dllama_proto.schemas._wire import (
+    U32,
+    Array,
+    Choice,
+    Count,
+    EnumField,
+    PipeIndex,
+    Record,
+    SizeOf,
+    Text,
+    this,
+)
+from dllama_proto.schemas.op_configs import OP_CONFIGS, OPS
 
 __all__ = ["BUFFER", "NODE_CONFIG", "OP", "OP_PARAMS", "POINTER", "SEGMENT", "SYNC"]
 
@@ -22,7 +33,7 @@ BUFFER = Record(
 
 SYNC = Record(
     SyncConfig,
-    "pipe_index" / U32,
+    "pipe_index" / PipeIndex,
     "sync_type" / EnumField(SyncType),
 )
 
@@ -37,7 +48,7 @@ OP_PARAMS = Choice("code", "config_size", OP_CONFIGS)
 
 OP = Record(
     OpConfig,
-    "code" / EnumField(OpCode),
+    "code" / EnumField(OpCode, OPS.codes),
     "index" / U32,
     "weight_size" / SIZE_3D,
     "config_size" / SizeOf(OP_PARAMS),

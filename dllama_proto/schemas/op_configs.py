@@ -1,14 +1,15 @@
-"""What each op needs beside its input, output and weight: one raw C struct an op code.
+"""Every op on the wire: what it needs beside its input, output and weight, one raw C struct an op code.
 
 Sources: the ``Nn…OpConfig`` and ``Nn…OpCodeConfig`` structs of ``nn-core.hpp``, copied to the wire as
 they lie in memory by ``NnSegmentConfigBuilder::addOp`` (``nn-config-builder.hpp``). None has padding
 between fields. An empty struct takes one byte in C++, whose value means nothing.
+
+Schemas come first, then :data:`OPS`: one :class:`~dllama_proto.schemas.op_spec.OpSpec` an op.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from dllama_proto.enums import OpCode, RopeType
@@ -26,7 +27,8 @@ from dllama_proto.messages import (
     ShiftConfig,
 )
 from dllama_proto.schemas._size import SIZE_3D
-from dllama_proto.schemas._wire import F32, U32, Bytes, EnumField, Record
+from dllama_proto.schemas._wire import F32, U32, BufferIndex, Bytes, EnumField, PipeIndex, Record
+from dllama_proto.schemas.op_spec import OpRegistry, OpSpec
 
 __all__ = [
     "EMPTY",
@@ -35,6 +37,7 @@ __all__ = [
     "MOE_GATE",
     "MUL",
     "MULTIHEAD_ATT",
+    "OPS",
     "OP_CONFIGS",
     "RMS_NORM",
     "ROPE",
@@ -56,7 +59,7 @@ INV_RMS = Record(
 
 RMS_NORM = Record(
     RmsNormConfig,
-    "inv_rms_buffer" / U32,
+    "inv_rms_buffer" / BufferIndex,
     "n_columns" / U32,
 )
 
@@ -64,11 +67,9 @@ MATMUL = Record(
     MatmulConfig,
     "n_experts" / U32,
     "n_active_experts" / U32,
-    "active_expert_indexes_buffer" / U32,
+    "active_expert_indexes_buffer" / BufferIndex,
 )
 
-# With rope type FALCON, q_dim_start, q_dim_end, q_shift, kv_dim_start and slice_dim are uninitialised
-# memory.
 ROPE_SLICE = Record(
     RopeSlice,
     "q_dim0" / U32,
@@ -90,8 +91,8 @@ ROPE = Record(
     RopeConfig,
     "type" / EnumField(RopeType),
     "is_q" / U32,
-    "position_pipe" / U32,
-    "rope_cache_buffer" / U32,
+    "position_pipe" / PipeIndex,
+    "rope_cache_buffer" / BufferIndex,
     "scaling_factor" / F32,
     "low_freq_factor" / F32,
     "high_freq_factor" / F32,
@@ -108,54 +109,82 @@ MULTIHEAD_ATT = Record(
     "seq_len" / U32,
     "q_slice_d0" / U32,
     "kv_dim0" / U32,
-    "position_pipe" / U32,
-    "query_buffer" / U32,
-    "key_cache_buffer" / U32,
-    "value_cache_buffer" / U32,
-    "att_buffer" / U32,
+    "position_pipe" / PipeIndex,
+    "query_buffer" / BufferIndex,
+    "key_cache_buffer" / BufferIndex,
+    "value_cache_buffer" / BufferIndex,
+    "att_buffer" / BufferIndex,
 )
 
 MUL = Record(
     MulConfig,
-    "multiplier_buffer" / U32,
+    "multiplier_buffer" / BufferIndex,
 )
 
 SCALE = Record(
     ScaleConfig,
-    "scale_buffer" / U32,
+    "scale_buffer" / BufferIndex,
 )
 
 SHIFT = Record(
     ShiftConfig,
-    "index_pipe" / U32,
+    "index_pipe" / PipeIndex,
 )
 
 MOE_GATE = Record(
     MoeGateConfig,
     "k" / U32,
     "norm_topk" / U32,
-    "indexes_buffer" / U32,
+    "indexes_buffer" / BufferIndex,
 )
 
-#: The config of every op code.
-OP_CONFIGS: Mapping[OpCode, Record[Any]] = MappingProxyType(
-    {
-        OpCode.MERGE_ADD: EMPTY,
-        OpCode.MERGE_SUM: EMPTY,
-        OpCode.EMBEDDING: EMPTY,
-        OpCode.INV_RMS: INV_RMS,
-        OpCode.RMS_NORM: RMS_NORM,
-        OpCode.MATMUL: MATMUL,
-        OpCode.ROPE: ROPE,
-        OpCode.MULTIHEAD_ATT: MULTIHEAD_ATT,
-        OpCode.GELU: EMPTY,
-        OpCode.SILU: EMPTY,
-        OpCode.MUL: MUL,
-        OpCode.SCALE: SCALE,
-        OpCode.CAST: EMPTY,
-        OpCode.REPEAT_Z: EMPTY,
-        OpCode.SHIFT: SHIFT,
-        OpCode.SOFTMAX: EMPTY,
-        OpCode.MOE_GATE: MOE_GATE,
-    }
+
+# Ops --------------------------------------------------------------------------------------------------
+
+
+def _padding(config: EmptyConfig) -> Collection[str]:
+    return ("padding",)
+
+
+def _indexes_without_experts(config: MatmulConfig) -> Collection[str]:
+    """C++ looks at the indexes of experts only where there are active ones (``matmulForward_…``)."""
+    return () if config.n_active_experts else ("active_expert_indexes_buffer",)
+
+
+def _slice_of_falcon(config: RopeConfig) -> Collection[str]:
+    """``sliceRope`` (``nn-core.cpp``) sets these for the other types only."""
+    if config.type is not RopeType.FALCON:
+        return ()
+    names = ("q_dim_start", "q_dim_end", "q_shift", "kv_dim_start", "slice_dim")
+    return [f"slice.{name}" for name in names]
+
+
+def _without_config(code: OpCode) -> OpSpec[EmptyConfig]:
+    return OpSpec(code, EMPTY, undefined=_padding)
+
+
+#: Every op that this process can read; grows by ``OPS.register``.
+OPS = OpRegistry(
+    (
+        _without_config(OpCode.MERGE_ADD),
+        _without_config(OpCode.MERGE_SUM),
+        _without_config(OpCode.EMBEDDING),
+        OpSpec(OpCode.INV_RMS, INV_RMS),
+        OpSpec(OpCode.RMS_NORM, RMS_NORM),
+        OpSpec(OpCode.MATMUL, MATMUL, unread=_indexes_without_experts),
+        OpSpec(OpCode.ROPE, ROPE, undefined=_slice_of_falcon),
+        OpSpec(OpCode.MULTIHEAD_ATT, MULTIHEAD_ATT),
+        _without_config(OpCode.GELU),
+        _without_config(OpCode.SILU),
+        OpSpec(OpCode.MUL, MUL),
+        OpSpec(OpCode.SCALE, SCALE),
+        _without_config(OpCode.CAST),
+        _without_config(OpCode.REPEAT_Z),
+        OpSpec(OpCode.SHIFT, SHIFT),
+        _without_config(OpCode.SOFTMAX),
+        OpSpec(OpCode.MOE_GATE, MOE_GATE),
+    )
 )
+
+#: The config of every op code in :data:`OPS`, as those are now.
+OP_CONFIGS: Mapping[OpCode, Record[Any]] = OPS.schemas

@@ -19,9 +19,9 @@ from rich.table import Table
 
 from dllama_proto.dissect.dissection import Dissection, dissect_pcap
 from dllama_proto.dissect.events import MessageEvent, Place, SliceEvent, WeightEvent, WireEvent
-from dllama_proto.enums import RopeType
-from dllama_proto.messages import EmptyConfig, Greeting, NodeConfig, OpConfig, RopeConfig
+from dllama_proto.messages import Greeting, NodeConfig, OpConfig
 from dllama_proto.printable import printable
+from dllama_proto.schemas.op_configs import OPS
 from dllama_proto.show.json_form import FORMAT_VERSION, dumps, plain
 from dllama_proto.show.labels import describe
 from dllama_proto.show.values import slice_values
@@ -257,16 +257,7 @@ def _essence(event: _Compared) -> object:
 
 
 def _without_garbage(op: OpConfig) -> OpConfig:
-    match op.config:
-        case EmptyConfig():
-            return replace(op, config=EmptyConfig())
-        case RopeConfig(type=RopeType.FALCON):
-            part = replace(
-                op.config.slice, q_dim_start=0, q_dim_end=0, q_shift=0, kv_dim_start=0, slice_dim=0
-            )
-            return replace(op, config=replace(op.config, slice=part))
-        case _:
-            return op
+    return replace(op, config=OPS.get(op.code).defined(op.config))
 
 
 # Output -----------------------------------------------------------------------------------------------

@@ -12,47 +12,24 @@ from rich.text import Text
 from rich.tree import Tree
 
 from dllama_proto.dissect.events import MessageEvent, WeightEvent, WireEvent
+from dllama_proto.enums import PointerSource
 from dllama_proto.events import Ack, WeightsEnd
 from dllama_proto.messages import (
     EmptyConfig,
-    MatmulConfig,
-    MoeGateConfig,
-    MulConfig,
-    MultiHeadAttConfig,
     NetConfig,
     NodeConfig,
     OpConfig,
-    OpParams,
-    RmsNormConfig,
-    RopeConfig,
-    ScaleConfig,
-    ShiftConfig,
 )
 from dllama_proto.printable import printable
 from dllama_proto.schemas import MESSAGES
 from dllama_proto.schemas._layout import field_spans
+from dllama_proto.schemas.op_configs import OPS
 from dllama_proto.show.json_form import plain
 from dllama_proto.show.labels import bytes_text, pointer_text, quant_key_text, shape_text
 
 __all__ = ["config_tree", "hex_lines", "message_tree"]
 
 _BYTES_A_LINE = 16
-
-#: Fields of op configs that are numbers of buffers, or of pipes.
-_BUFFER_FIELDS = {
-    RmsNormConfig: ("inv_rms_buffer",),
-    MatmulConfig: ("active_expert_indexes_buffer",),
-    RopeConfig: ("rope_cache_buffer",),
-    MultiHeadAttConfig: ("query_buffer", "key_cache_buffer", "value_cache_buffer", "att_buffer"),
-    MulConfig: ("multiplier_buffer",),
-    ScaleConfig: ("scale_buffer",),
-    MoeGateConfig: ("indexes_buffer",),
-}
-_PIPE_FIELDS = {
-    RopeConfig: ("position_pipe",),
-    MultiHeadAttConfig: ("position_pipe",),
-    ShiftConfig: ("index_pipe",),
-}
 
 
 def message_tree(event: MessageEvent | WeightEvent, net: NetConfig | None) -> Tree | None:
@@ -114,23 +91,27 @@ def _add_op(branch: Tree, op: OpConfig, net: NetConfig | None, node: NodeConfig)
     if op.weight_size.n_bytes:
         _grow(twig, f"weight: {shape_text(op.weight_size)}, {bytes_text(op.weight_size.n_bytes)}")
     if not isinstance(op.config, EmptyConfig):
-        values = ", ".join(f"{name} {text}" for name, text in _params(op.config, net, node))
+        values = ", ".join(f"{name} {text}" for name, text in _params(op, net, node))
         _grow(twig, f"config: {values}")
 
 
-def _params(params: OpParams, net: NetConfig | None, node: NodeConfig) -> Iterator[tuple[str, str]]:
-    buffers = _BUFFER_FIELDS.get(type(params), ())
-    pipes = _PIPE_FIELDS.get(type(params), ())
-    for name, value in plain(params).items():
-        number = getattr(params, name)
-        if name in buffers and number < len(node.buffers):
-            yield name, f"{number} ({node.buffers[number].name})"
-        elif name in pipes and net is not None and number < len(net.pipes):
-            yield name, f"{number} ({net.pipes[number].name})"
+def _params(op: OpConfig, net: NetConfig | None, node: NodeConfig) -> Iterator[tuple[str, str]]:
+    names = dict(_index_names(op, net, node))
+    for name, value in plain(op.config).items():
+        if name in names:
+            yield name, f"{value} ({names[name]})"
         elif isinstance(value, dict):
             yield from ((f"{name}.{inner}", str(part)) for inner, part in value.items())
         else:
             yield name, str(value)
+
+
+def _index_names(op: OpConfig, net: NetConfig | None, node: NodeConfig) -> Iterator[tuple[str, str]]:
+    """Yield the names of the pipes and buffers that the fields of a config are numbers of."""
+    for name, source, number in OPS.get(op.code).indexes(op.config):
+        holders = node.buffers if source is PointerSource.BUFFER else net.pipes if net is not None else ()
+        if number < len(holders):
+            yield name, holders[number].name
 
 
 # Bytes ------------------------------------------------------------------------------------------------

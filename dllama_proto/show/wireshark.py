@@ -18,7 +18,19 @@ from dllama_proto.dissect.events import Kind
 from dllama_proto.enums import SyncType
 from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, WeightHeader
 from dllama_proto.schemas import MESSAGES
-from dllama_proto.schemas._wire import F32, I32, U32, U64, Array, Choice, EnumField, Record, Text, bare
+from dllama_proto.schemas._wire import (
+    F32,
+    I32,
+    U32,
+    U64,
+    Array,
+    Choice,
+    EnumField,
+    Index,
+    Record,
+    Text,
+    bare,
+)
 from dllama_proto.schemas.handshake import ACK_NUMBER
 
 __all__ = ["make_dissector"]
@@ -70,7 +82,7 @@ class _Tables:
 
     def __init__(self) -> None:
         self._fields: dict[str, str] = {}
-        self._enums: dict[str, type[IntEnum]] = {}
+        self._enums: dict[str, Mapping[int, IntEnum]] = {}
         self._records: dict[str, list[str]] = {}
 
     def add(self, name: str, prefix: str, record: Record[Any]) -> None:
@@ -84,7 +96,7 @@ class _Tables:
     def lines(self) -> Iterator[str]:
         """Yield the program's lines: enums, fields, records."""
         for name, enum in self._enums.items():
-            members = ", ".join(f'[{member.value}] = "{member.name}"' for member in enum)
+            members = ", ".join(f'[{number}] = "{member.name}"' for number, member in enum.items())
             yield f"local {name} = {{ {members} }}"
         yield from self._fields.values()
         yield "local SCHEMAS = {"
@@ -126,13 +138,13 @@ class _Tables:
         codes = ""
         if isinstance(schema, EnumField):
             enum = f"E_{schema.enum.__name__}"
-            self._enums[enum] = schema.enum
+            self._enums[enum] = schema.members
             self._field(filter_name, name, "int32", f", base.DEC, {enum}")
             return f'{row}kind = "i32", filter = "{filter_name}", codes = {enum} }}'
         while isinstance(schema, construct.Rebuild):
             schema = schema.subcon
         for known, kind, shown in _NUMBERS:
-            if schema is known:
+            if schema is known or (known is U32 and isinstance(schema, Index)):
                 self._field(filter_name, name, shown)
                 return f'{row}kind = "{kind}", filter = "{filter_name}"{codes} }}'
         raise TypeError(f"{filter_name}: {schema!r} has no counterpart in Lua")

@@ -178,8 +178,8 @@ def op_params(draw: st.DrawFn, code: OpCode, n_buffers: int) -> OpParams:
         case OpCode.RMS_NORM:
             return RmsNormConfig(draw(buffers), draw(u32s))
         case OpCode.MATMUL:
-            n_experts = draw(st.integers(0, 4))
-            return MatmulConfig(n_experts, draw(u32s), draw(buffers if n_experts else u32s))
+            n_active_experts = draw(st.integers(0, 4))
+            return MatmulConfig(draw(u32s), n_active_experts, draw(buffers if n_active_experts else u32s))
         case OpCode.ROPE:
             return draw(
                 st.builds(

@@ -328,9 +328,20 @@ def test_uninitialised_fields_are_never_looked_at() -> None:
     assert worker.next_event() == node
 
 
-def test_a_matmul_with_experts_needs_its_index_buffer() -> None:
-    error = _error(_bytes(put(NODE, f"{_op(OpCode.MATMUL)}.config.n_experts", 2)), NodeConfig)
-    assert error.path == f"NodeConfig.{_op(OpCode.MATMUL)}.config.active_expert_indexes_buffer"
+def test_a_matmul_with_active_experts_needs_its_index_buffer() -> None:
+    """Whatever it says of experts in all: those of the rows are looked up where some are active."""
+    config = f"{_op(OpCode.MATMUL)}.config"
+    for n_experts in (0, 2):
+        node = put(put(NODE, f"{config}.n_experts", n_experts), f"{config}.n_active_experts", 2)
+        error = _error(_bytes(node), NodeConfig)
+        assert error.path == f"NodeConfig.{config}.active_expert_indexes_buffer"
+
+
+def test_a_matmul_without_active_experts_does_not_look_at_its_index_buffer() -> None:
+    node = put(NODE, f"{_op(OpCode.MATMUL)}.config.n_experts", 2)
+    worker = Pair().advance_to(Phase.NODE_CONFIG).worker
+    worker.receive_data(_bytes(node))
+    assert worker.next_event() == node
 
 
 def test_a_stop_packet_may_have_any_position() -> None:
