@@ -91,7 +91,8 @@ class OpCode(IntEnum):
             raise ValueError(
                 f"expected a number of 0 to {2**31 - 1} and a name such as MERGE_ADD, got {number} and {name!r}"
             )
-        for code in (*cls, *_defined.values()):
+        known: tuple[OpCode, ...] = (*cls, *_defined.values())
+        for code in known:
             if (code.value == number) != (code.name == name):
                 raise ValueError(f"op code {code.value} is {code.name}, so {number} cannot be {name}")
             if code.value == number:

@@ -14,6 +14,7 @@ from dllama_proto.enums import FloatType
 from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.floats import n_bytes
 from dllama_proto.model_header import ModelHeader
+from dllama_proto.names import WeightName
 from dllama_proto.schemas.model_file import MODEL_HEADER, MODEL_MAGIC, MODEL_PAIR, MODEL_PREFIX
 
 __all__ = [
@@ -147,22 +148,22 @@ _Shape = tuple[str, int, int | None, FloatType, int, int]
 def _shapes(header: ModelHeader) -> Iterator[_Shape]:
     """Yield name, layer, expert, type, rows and columns of every tensor."""
     stored = header.weight_float_type
-    yield "embedding", 0, None, FloatType.F32, header.vocab_size, header.dim
+    yield WeightName.EMBEDDING, 0, None, FloatType.F32, header.vocab_size, header.dim
     for layer in range(header.n_layers):
-        yield "block_matmul_q", layer, None, stored, header.q_dim, header.dim
-        yield "block_matmul_k", layer, None, stored, header.kv_dim, header.dim
-        yield "block_matmul_v", layer, None, stored, header.kv_dim, header.dim
-        yield "block_matmul_wo", layer, None, stored, header.dim, header.q_dim
+        yield WeightName.Q, layer, None, stored, header.q_dim, header.dim
+        yield WeightName.K, layer, None, stored, header.kv_dim, header.dim
+        yield WeightName.V, layer, None, stored, header.kv_dim, header.dim
+        yield WeightName.WO, layer, None, stored, header.dim, header.q_dim
         if header.is_moe:
-            yield "block_moe_gate", layer, None, FloatType.F32, header.n_experts, header.dim
+            yield WeightName.MOE_GATE, layer, None, FloatType.F32, header.n_experts, header.dim
         for expert in range(header.n_experts) if header.is_moe else (None,):
-            yield "block_matmul_w1", layer, expert, stored, header.ff_dim, header.dim
-            yield "block_matmul_w2", layer, expert, stored, header.dim, header.ff_dim
-            yield "block_matmul_w3", layer, expert, stored, header.ff_dim, header.dim
+            yield WeightName.W1, layer, expert, stored, header.ff_dim, header.dim
+            yield WeightName.W2, layer, expert, stored, header.dim, header.ff_dim
+            yield WeightName.W3, layer, expert, stored, header.ff_dim, header.dim
         if header.has_qk_norm:
-            yield "block_norm_q", layer, None, FloatType.F32, 1, header.head_dim
-            yield "block_norm_k", layer, None, FloatType.F32, 1, header.head_dim
-        yield "block_norm_0", layer, None, FloatType.F32, 1, header.dim
-        yield "block_norm_1", layer, None, FloatType.F32, 1, header.dim
-    yield "final_norm", 0, None, FloatType.F32, 1, header.dim
-    yield "final_matmul_logits", 0, None, stored, header.vocab_size, header.dim
+            yield WeightName.NORM_Q, layer, None, FloatType.F32, 1, header.head_dim
+            yield WeightName.NORM_K, layer, None, FloatType.F32, 1, header.head_dim
+        yield WeightName.NORM_0, layer, None, FloatType.F32, 1, header.dim
+        yield WeightName.NORM_1, layer, None, FloatType.F32, 1, header.dim
+    yield WeightName.FINAL_NORM, 0, None, FloatType.F32, 1, header.dim
+    yield WeightName.LOGITS, 0, None, stored, header.vocab_size, header.dim

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dllama_proto.dissect.events import Place
 from dllama_proto.enums import OpCode
 from dllama_proto.messages import NodeConfig, SegmentConfig
+from dllama_proto.names import is_of_layer
 
 __all__ = ["places_of"]
-
-#: Ops of layers are named so by the C++ program (``buildLlmNet``); others are before and after them.
-_LAYER_PREFIX = "block_"
 
 
 def places_of(node: NodeConfig) -> tuple[Place, ...]:
@@ -21,7 +19,7 @@ def places_of(node: NodeConfig) -> tuple[Place, ...]:
 
 
 def _place(index: int, segment: SegmentConfig, is_last: bool) -> Place:
-    layers = {op.index for op in segment.ops if op.name.startswith(_LAYER_PREFIX)}
+    layers = {op.index for op in segment.ops if is_of_layer(op.name)}
     if len(layers) == 1:
         codes = {op.code for op in segment.ops}
         return Place(layers.pop(), "attention" if OpCode.MULTIHEAD_ATT in codes else "feed-forward")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dllama_proto.dissect.events import Kind, MessageEvent, SliceEvent, WeightEvent, WireEvent
 from dllama_proto.messages import ControlPacket
+from dllama_proto.names import is_of_layer
 
 __all__ = ["ALWAYS", "Filter", "layer_of", "parse_ranges"]
 
@@ -50,7 +51,7 @@ def layer_of(event: WireEvent) -> int | None:
     """Return the layer that an event is about."""
     if isinstance(event, SliceEvent):
         return event.place.layer
-    if isinstance(event, WeightEvent) and event.header.name.startswith("block_"):
+    if isinstance(event, WeightEvent) and is_of_layer(event.header.name):
         return event.header.op_index
     return None
 

@@ -23,6 +23,7 @@ from dllama_proto.model_file import (
     tensor_entries,
 )
 from dllama_proto.model_header import ModelHeader
+from dllama_proto.names import WeightName
 from dllama_proto.schemas.model_file import MODEL_MAGIC
 from dllama_proto.schemas.tokenizer_file import TOKENIZER_MAGIC
 from dllama_proto.show.json_form import FORMAT_VERSION, dumps, plain
@@ -33,14 +34,14 @@ __all__ = ["NodeMemory", "node_memory", "obstacle_to", "possible_node_counts", "
 
 #: Whole on every node; the embedding on the root alone; all others are shared (C++ ``loadLlmNetWeight``).
 _WHOLE_TENSORS = (
-    "block_moe_gate",
-    "block_norm_q",
-    "block_norm_k",
-    "block_norm_0",
-    "block_norm_1",
-    "final_norm",
+    WeightName.MOE_GATE,
+    WeightName.NORM_Q,
+    WeightName.NORM_K,
+    WeightName.NORM_0,
+    WeightName.NORM_1,
+    WeightName.FINAL_NORM,
 )
-_ROOT_TENSOR = "embedding"
+_ROOT_TENSOR = WeightName.EMBEDDING
 
 
 @dataclass(frozen=True, slots=True)

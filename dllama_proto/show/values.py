@@ -11,12 +11,13 @@ from dllama_proto.dissect.events import SliceEvent
 from dllama_proto.dissect.session import Session
 from dllama_proto.enums import FloatType
 from dllama_proto.floats import bytes_to_values
+from dllama_proto.names import Pipe
 from dllama_proto.tokenizer_file import TokenizerFile
 
 __all__ = ["LOGITS_PIPE", "Token", "Values", "slice_values", "values_of"]
 
-#: The pipe of logits (C++ ``buildLlmNet``).
-LOGITS_PIPE = "LG"
+#: The pipe of logits.
+LOGITS_PIPE = Pipe.LG.name
 
 _N_TOP = 5
 

@@ -168,7 +168,7 @@ local function transfers(session, from, to)
   for segment_index, segment in ipairs(session.node.segments) do
     local layer
     for _, op in ipairs(segment.ops) do
-      if op.name:sub(1, 6) == "block_" then
+      if op.name:sub(1, #LAYER_PREFIX) == LAYER_PREFIX then
         layer = op.index
       end
     end

@@ -17,6 +17,7 @@ from dllama_proto._phases import ACK_PHASES, FIRST_PHASE, ROOT_LINK, Phase, Role
 from dllama_proto.dissect.events import Kind
 from dllama_proto.enums import SyncType
 from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, WeightHeader
+from dllama_proto.names import LAYER_PREFIX
 from dllama_proto.schemas import MESSAGES
 from dllama_proto.schemas._wire import (
     F32,
@@ -65,6 +66,7 @@ def _generated() -> Iterator[str]:
     for cls, (prefix, _) in _MESSAGES.items():
         tables.add(cls.__name__, prefix, MESSAGES[cls])
     yield from tables.lines()
+    yield f'local LAYER_PREFIX = "{LAYER_PREFIX}"'
     yield f"local ACK_VALUE = {ACK_NUMBER}"
     yield f"local SYNC_WITH_ROOT, SYNC_NODE_SLICES = {SyncType.WITH_ROOT}, {SyncType.NODE_SLICES}"
     names = ", ".join(f'{phase.name} = "{kind.name}"' for phase, kind in ACK_PHASES.items())

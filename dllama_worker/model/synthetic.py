@@ -22,6 +22,7 @@ from dllama_proto.enums import FloatType
 from dllama_proto.floats import BLOCK_SIZE, Q40_BLOCK
 from dllama_proto.model_file import TensorEntry, encode_model_header, tensor_entries
 from dllama_proto.model_header import ModelHeader
+from dllama_proto.names import WeightName
 from dllama_proto.tokenizer_file import TokenizerFile, encode_tokenizer
 from dllama_worker.model.presets import PRESETS, preset_header
 
@@ -64,12 +65,12 @@ def _pieces(
     entry: TensorEntry, header: ModelHeader, rng: np.random.Generator, sharpness: float
 ) -> Iterator[npt.NDArray[Any]]:
     """Draw a tensor, whole rows at a time."""
-    if entry.name == "embedding":
+    if entry.name == WeightName.EMBEDDING:
         scale, base = 1.0, 0.0
     elif entry.d == 1:
         scale, base = 0.1, 1.0
     else:
-        scale, base = (sharpness if entry.name == "final_matmul_logits" else 1.0) / math.sqrt(entry.n), 0.0
+        scale, base = (sharpness if entry.name == WeightName.LOGITS else 1.0) / math.sqrt(entry.n), 0.0
     finish: Callable[[npt.NDArray[np.float64]], npt.NDArray[Any]] = (
         _to_q40 if entry.float_type is FloatType.Q40 else lambda values: values.astype("<f4")
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dllama_proto.names import Pipe
 from dllama_worker.errors import BadLogits, InternalError, PeerLost
 from dllama_worker.node.executor import Executor
 from dllama_worker.node.node import Node
@@ -62,9 +63,9 @@ class Inference:
         self._reconnect = reconnect
         self._history = History()
         self._cluster = cluster
-        self._tokens = pipes["TOK"]
-        self._logits = pipes["LG"][0, :, :vocab_size]
-        self._logits_width = pipes["LG"].shape[2]
+        self._tokens = pipes[Pipe.TOK.name]
+        self._logits = pipes[Pipe.LG.name][0, :, :vocab_size]
+        self._logits_width = pipes[Pipe.LG.name].shape[2]
         self.n_batches = node.net.n_batches
         self.seq_len = seq_len
         self.position = 0

@@ -17,6 +17,7 @@ from dllama_proto.floats import n_bytes
 from dllama_proto.messages import WeightHeader
 from dllama_proto.model_file import TensorEntry, tensor_entries
 from dllama_proto.model_header import ModelHeader
+from dllama_proto.names import WeightName, is_of_layer
 from dllama_worker.model.reader import ModelFile
 from dllama_worker.sharding.partition import NodeShare, Partition
 from dllama_worker.sharding.slicing import TensorSlice
@@ -65,16 +66,16 @@ def node_weight_pieces(header: ModelHeader, partition: Partition, node_index: in
     """
     share = partition.shares[node_index]
     for entry in tensor_entries(header):
-        if entry.name == "embedding" and node_index > 0:
+        if entry.name == WeightName.EMBEDDING and node_index > 0:
             continue
-        if entry.name.startswith("block_") and not share.q_heads:
+        if is_of_layer(entry.name) and not share.q_heads:
             continue
         part = _SLICES[entry.name](entry, header, share)
         size = 0 if part is None else part.n_bytes
         offset = (entry.expert or 0) * size
         if part is not None:
             yield WeightPiece(WeightHeader(entry.name, entry.layer, offset, size), part)
-        if entry.name == "final_matmul_logits" and share.vocab.stop > header.vocab_size:
+        if entry.name == WeightName.LOGITS and share.vocab.stop > header.vocab_size:
             missing = n_bytes(entry.float_type, len(share.vocab) * entry.n) - size
             yield WeightPiece(WeightHeader(entry.name, entry.layer, size, missing), None)
 
@@ -117,20 +118,20 @@ def _of_heads(heads: range, header: ModelHeader) -> range:
 
 _SLICES: Mapping[str, _Slicer] = MappingProxyType(
     {
-        "embedding": _whole,
-        "block_matmul_q": _q_rows,
-        "block_matmul_k": _kv_rows,
-        "block_matmul_v": _kv_rows,
-        "block_matmul_wo": _q_columns,
-        "block_moe_gate": _whole,
-        "block_matmul_w1": _hidden_rows,
-        "block_matmul_w2": _hidden_columns,
-        "block_matmul_w3": _hidden_rows,
-        "block_norm_q": _whole,
-        "block_norm_k": _whole,
-        "block_norm_0": _whole,
-        "block_norm_1": _whole,
-        "final_norm": _whole,
-        "final_matmul_logits": _vocab_rows,
+        WeightName.EMBEDDING: _whole,
+        WeightName.Q: _q_rows,
+        WeightName.K: _kv_rows,
+        WeightName.V: _kv_rows,
+        WeightName.WO: _q_columns,
+        WeightName.MOE_GATE: _whole,
+        WeightName.W1: _hidden_rows,
+        WeightName.W2: _hidden_columns,
+        WeightName.W3: _hidden_rows,
+        WeightName.NORM_Q: _whole,
+        WeightName.NORM_K: _whole,
+        WeightName.NORM_0: _whole,
+        WeightName.NORM_1: _whole,
+        WeightName.FINAL_NORM: _whole,
+        WeightName.LOGITS: _vocab_rows,
     }
 )

@@ -13,6 +13,7 @@ from dllama_proto.messages import (
     OpConfig,
     RopeConfig,
 )
+from dllama_proto.names import Pipe, WeightName
 
 __all__ = ["describe_model"]
 
@@ -23,12 +24,12 @@ def describe_model(net: NetConfig, node: NodeConfig) -> dict[str, str]:
     rows |= dict(_attention(node))
     rows |= dict(_feed_forward(net, node))
     pipes = {pipe.name: pipe for pipe in net.pipes}
-    if "X" in pipes:
-        rows["dim"] = str(pipes["X"].size.x)
-    if "LG" in pipes:
-        rows["vocab_size"] = str(pipes["LG"].size.x)
-    if "ZQ" in pipes:
-        rows["sync float type"] = pipes["ZQ"].size.float_type.name.lower()
+    if Pipe.X.name in pipes:
+        rows["dim"] = str(pipes[Pipe.X.name].size.x)
+    if Pipe.LG.name in pipes:
+        rows["vocab_size"] = str(pipes[Pipe.LG.name].size.x)
+    if Pipe.ZQ.name in pipes:
+        rows["sync float type"] = pipes[Pipe.ZQ.name].size.float_type.name.lower()
     rows["n_batches"] = str(net.n_batches)
     return rows
 
@@ -59,7 +60,7 @@ def _attention(node: NodeConfig) -> Iterator[tuple[str, str]]:
 
 def _feed_forward(net: NetConfig, node: NodeConfig) -> Iterator[tuple[str, str]]:
     for op in _ops(node, OpCode.MATMUL):
-        if op.name != "block_matmul_w1":
+        if op.name != WeightName.W1:
             continue
         yield "hidden_dim", f"{op.weight_size.x} of it here"
         if isinstance(op.config, MatmulConfig) and op.config.n_experts:

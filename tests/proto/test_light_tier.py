@@ -20,6 +20,7 @@ _LIGHT = (
     "dllama_proto.floats",
     "dllama_proto.limits",
     "dllama_proto.messages",
+    "dllama_proto.names",
     "dllama_proto.sync_plan",
     "dllama_proto.verify",
     "dllama_ops.kernel",

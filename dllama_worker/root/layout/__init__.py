@@ -5,7 +5,7 @@ and ops, under the same names, in the same order. Modules, in the order of the s
 and last), :mod:`.attention`, :mod:`.feed_forward`; :mod:`.plan` puts them together.
 """
 
-from dllama_worker.root.layout.pipes import Pipe
+from dllama_proto.names import Pipe
 from dllama_worker.root.layout.plan import Layout, build_layout, check_float_types, sync_type_of
 
 __all__ = ["Layout", "Pipe", "build_layout", "check_float_types", "sync_type_of"]

@@ -11,8 +11,9 @@ from dllama_proto.messages import (
     ShiftConfig,
     Size3D,
 )
+from dllama_proto.names import Pipe, WeightName
+from dllama_proto.schemas.op_configs import OPS
 from dllama_worker.root.layout.buffers import Buffers
-from dllama_worker.root.layout.pipes import Pipe
 from dllama_worker.root.layout.segment import SegmentBuilder, buffer, pipe
 from dllama_worker.root.layout.shape import NodeShape
 
@@ -39,7 +40,7 @@ def attention_segment(shape: NodeShape, buffers: Buffers, layer: int) -> Segment
 def _heads(shape: NodeShape, buffers: Buffers, segment: SegmentBuilder, layer: int) -> None:
     """Append this node's heads, and its partial sums of their projection."""
     at = buffers.at
-    segment.norm("block_norm_0", "block_norm_pre_0", at.x, at.y, at.inv_rms, shape.norm_weight())
+    segment.norm(WeightName.NORM_0, "block_norm_pre_0", at.x, at.y, at.inv_rms, shape.norm_weight())
     segment.cast("block_cast_y", buffer(at.y), buffer(at.yq))
     _project(shape, buffers, segment)
     if shape.header.has_qk_norm:
@@ -49,7 +50,7 @@ def _heads(shape: NodeShape, buffers: Buffers, segment: SegmentBuilder, layer: i
     segment.cast("block_cast_y2", buffer(at.z, sliced=True), buffer(at.zq_slice))
     segment.op(
         OpCode.MATMUL,
-        "block_matmul_wo",
+        WeightName.WO,
         buffer(at.zq_slice),
         buffer(at.y),
         weight=shape.weight(shape.q_dim0, shape.header.dim),
@@ -61,9 +62,9 @@ def _heads(shape: NodeShape, buffers: Buffers, segment: SegmentBuilder, layer: i
 def _project(shape: NodeShape, buffers: Buffers, segment: SegmentBuilder) -> None:
     at = buffers.at
     for name, target, d in (
-        ("block_matmul_q", at.q, shape.q_dim0),
-        ("block_matmul_k", at.k_temp, shape.kv_dim0),
-        ("block_matmul_v", at.v_temp, shape.kv_dim0),
+        (WeightName.Q, at.q, shape.q_dim0),
+        (WeightName.K, at.k_temp, shape.kv_dim0),
+        (WeightName.V, at.v_temp, shape.kv_dim0),
     ):
         segment.op(
             OpCode.MATMUL,
@@ -80,12 +81,15 @@ def _norm_heads(shape: NodeShape, buffers: Buffers, segment: SegmentBuilder) -> 
     at = buffers.at
     weight = Size3D.of(FloatType.F32, x=shape.header.head_dim)
     n_kv_heads0 = len(shape.share.kv_heads)
-    segment.norm("block_norm_q", "block_norm_pre_q", at.q, at.q, at.inv_rms, weight, shape.n_heads0)
-    segment.norm("block_norm_k", "block_norm_pre_k", at.k_temp, at.k_temp, at.inv_rms, weight, n_kv_heads0)
+    segment.norm(WeightName.NORM_Q, "block_norm_pre_q", at.q, at.q, at.inv_rms, weight, shape.n_heads0)
+    segment.norm(
+        WeightName.NORM_K, "block_norm_pre_k", at.k_temp, at.k_temp, at.inv_rms, weight, n_kv_heads0
+    )
 
 
 def _rotate(shape: NodeShape, buffers: Buffers, segment: SegmentBuilder) -> None:
     header, at = shape.header, buffers.at
+    spec = OPS.get(OpCode.ROPE)
     for name, target, is_q in (("block_rope_q", at.q, 1), ("block_rope_k", at.k_temp, 0)):
         config = RopeConfig(
             type=header.rope_type,
@@ -98,7 +102,7 @@ def _rotate(shape: NodeShape, buffers: Buffers, segment: SegmentBuilder) -> None
             orig_max_seq_len=header.rope_scaling_orig_max_seq_len,
             slice=shape.rope_slice(),
         )
-        segment.op(OpCode.ROPE, name, buffer(target), buffer(target), config=config)
+        segment.op(OpCode.ROPE, name, buffer(target), buffer(target), config=spec.defined(config))
 
 
 def _attend(shape: NodeShape, buffers: Buffers, segment: SegmentBuilder, layer: int) -> None:

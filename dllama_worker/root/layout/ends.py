@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dllama_proto.enums import FloatType, OpCode, SyncType
 from dllama_proto.messages import MatmulConfig, SegmentConfig, Size3D
+from dllama_proto.names import Pipe, WeightName
 from dllama_worker.root.layout.buffers import Buffers
-from dllama_worker.root.layout.pipes import Pipe
 from dllama_worker.root.layout.segment import SegmentBuilder, buffer, pipe
 from dllama_worker.root.layout.shape import NodeShape
 
@@ -17,7 +17,7 @@ def first_segment(shape: NodeShape) -> SegmentConfig:
     segment = SegmentBuilder(shape)
     if shape.node_index == 0:
         size = Size3D.of(FloatType.F32, y=shape.header.vocab_size, x=shape.header.dim)
-        segment.op(OpCode.EMBEDDING, "embedding", pipe(Pipe.TOK), pipe(Pipe.X), weight=size)
+        segment.op(OpCode.EMBEDDING, WeightName.EMBEDDING, pipe(Pipe.TOK), pipe(Pipe.X), weight=size)
     segment.sync(Pipe.X, SyncType.WITH_ROOT)
     return segment.build()
 
@@ -27,11 +27,11 @@ def last_segment(shape: NodeShape, buffers: Buffers) -> SegmentConfig:
     at = buffers.at
     segment = SegmentBuilder(shape)
     segment.op(OpCode.MERGE_ADD, "final_merge_add", pipe(Pipe.ZQ), buffer(at.x))
-    segment.norm("final_norm", "final_norm_pre", at.x, at.y, at.inv_rms, shape.norm_weight())
+    segment.norm(WeightName.FINAL_NORM, "final_norm_pre", at.x, at.y, at.inv_rms, shape.norm_weight())
     segment.cast("final_cast_y", buffer(at.y), buffer(at.yq))
     segment.op(
         OpCode.MATMUL,
-        "final_matmul_logits",
+        WeightName.LOGITS,
         buffer(at.yq),
         buffer(at.logits),
         weight=shape.weight(shape.header.dim, shape.vocab0),

@@ -12,8 +12,8 @@ from dllama_proto.messages import (
     Size3D,
 )
 from dllama_proto.model_header import HiddenAct
+from dllama_proto.names import Pipe, WeightName
 from dllama_worker.root.layout.buffers import Buffers
-from dllama_worker.root.layout.pipes import Pipe
 from dllama_worker.root.layout.segment import SegmentBuilder, buffer, pipe
 from dllama_worker.root.layout.shape import NodeShape
 
@@ -40,7 +40,7 @@ def feed_forward_segment(shape: NodeShape, buffers: Buffers, layer: int) -> Segm
 def _columns(shape: NodeShape, buffers: Buffers, segment: SegmentBuilder) -> None:
     """Append this node's columns of the block, and its partial sums."""
     at = buffers.at
-    segment.norm("block_norm_1", "block_norm_pre_1", at.x, at.y, at.inv_rms, shape.norm_weight())
+    segment.norm(WeightName.NORM_1, "block_norm_pre_1", at.x, at.y, at.inv_rms, shape.norm_weight())
     if shape.header.is_moe:
         _experts(shape, buffers, segment)
     else:
@@ -66,12 +66,12 @@ def _gated(
     up = shape.weight(shape.header.dim, shape.ff_dim0, experts=experts)
     down = shape.weight(shape.ff_dim0, shape.header.dim, experts=experts)
     activation = _ACTIVATIONS[shape.header.hidden_act]
-    segment.op(OpCode.MATMUL, "block_matmul_w1", buffer(source), buffer(d), weight=up, config=config)
-    segment.op(OpCode.MATMUL, "block_matmul_w3", buffer(source), buffer(l), weight=up, config=config)
+    segment.op(OpCode.MATMUL, WeightName.W1, buffer(source), buffer(d), weight=up, config=config)
+    segment.op(OpCode.MATMUL, WeightName.W3, buffer(source), buffer(l), weight=up, config=config)
     segment.op(activation, "block_act", buffer(d), buffer(d))
     segment.op(OpCode.MUL, "block_mul", buffer(d), buffer(d), config=MulConfig(l))
     segment.cast("block_cast_d2", buffer(d), buffer(dq))
-    segment.op(OpCode.MATMUL, "block_matmul_w2", buffer(dq), buffer(target), weight=down, config=config)
+    segment.op(OpCode.MATMUL, WeightName.W2, buffer(dq), buffer(target), weight=down, config=config)
 
 
 def _experts(shape: NodeShape, buffers: Buffers, segment: SegmentBuilder) -> None:
@@ -81,7 +81,7 @@ def _experts(shape: NodeShape, buffers: Buffers, segment: SegmentBuilder) -> Non
     segment.op(OpCode.REPEAT_Z, "block_moe_y_repeat", buffer(at.y), buffer(at.moe_yq))
     segment.op(
         OpCode.MATMUL,
-        "block_moe_gate",
+        WeightName.MOE_GATE,
         buffer(at.y),
         buffer(at.gate),
         weight=Size3D.of(FloatType.F32, y=header.dim, x=header.n_experts),

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
-
 from dllama_proto.enums import FloatType
 from dllama_proto.messages import NetConfig, PipeConfig, PreSyncConfig, Size3D
 from dllama_proto.model_header import ModelHeader
+from dllama_proto.names import Pipe
 from dllama_worker.sharding.partition import Partition
 
-__all__ = ["Pipe", "net_config"]
-
-
-class Pipe(IntEnum):
-    """Index of each pipe; the name is the one on the wire."""
-
-    #: Position of each row.
-    POS = 0
-    #: Token of each row; only the root's matters.
-    TOK = 1
-    #: Embedded rows.
-    X = 2
-    #: Logits, a slice from each node.
-    LG = 3
-    #: Partial sums of all nodes side by side, in the sync type.
-    ZQ = 4
+__all__ = ["net_config"]
 
 
 def net_config(

@@ -14,7 +14,7 @@ from dllama_proto.messages import (
     Size3D,
     SyncConfig,
 )
-from dllama_worker.root.layout.pipes import Pipe
+from dllama_proto.names import Pipe
 from dllama_worker.root.layout.shape import NodeShape
 
 __all__ = ["SegmentBuilder", "buffer", "pipe"]

@@ -85,14 +85,13 @@ class NodeShape:
         The cache of cosines covers a node's keys and queries: it begins where the keys do and ends where
         the queries do, which with C++'s shares grows with the node's index. Angles depend only on the place
         inside a head, so any other partition has every node begin at 0: a cache as wide as its queries.
-        FALCON has one cache for any head and needs none of this; what C++ leaves uninitialised there is 0.
+        FALCON has one cache for any head and needs none of this; the op's spec says what is undefined then.
         """
         header = self.header
         falcon = header.rope_type is RopeType.FALCON
-        at_own_heads = self.is_even and not falcon
-        q_dim_start = self.share.q_heads.start * header.head_dim if at_own_heads else 0
-        kv_dim_start = self.share.kv_heads.start * header.head_dim if at_own_heads else 0
-        q_dim_end = 0 if falcon else q_dim_start + self.q_dim0
+        q_dim_start = self.share.q_heads.start * header.head_dim if self.is_even else 0
+        kv_dim_start = self.share.kv_heads.start * header.head_dim if self.is_even else 0
+        q_dim_end = q_dim_start + self.q_dim0
         slice_dim = q_dim_end - kv_dim_start
         return RopeSlice(
             q_dim0=self.q_dim0,

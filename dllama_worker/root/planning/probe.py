@@ -38,7 +38,8 @@ from dllama_proto.messages import (
     WeightHeader,
 )
 from dllama_proto.model_header import ModelHeader
-from dllama_worker.root.layout.pipes import Pipe, net_config
+from dllama_proto.names import Pipe
+from dllama_worker.root.layout.pipes import net_config
 from dllama_worker.sharding.partition import Partition
 from dllama_worker.sharding.pieces import WeightPiece
 
