@@ -125,11 +125,12 @@ def _check(arguments: argparse.Namespace) -> int:
     from dllama_ops.check.report import print_report, progress_line, report_as_json
     from dllama_ops.errors import KernelChoiceError
     from dllama_ops.plugins import make_plugin_manager
-    from dllama_proto.enums import OpCode
+    from dllama_ops.reference.specs import OPS
 
-    unknown = [name for name in arguments.op if name.upper() not in OpCode.__members__]
+    codes = {spec.code.name: spec.code for spec in OPS}
+    unknown = [name for name in arguments.op if name.upper() not in codes]
     if unknown:
-        known = ", ".join(OpCode.__members__)
+        known = ", ".join(codes)
         print(
             f"dllama-ops check: error: --op: expected one of {known}, got {unknown[0]!r}", file=sys.stderr
         )
@@ -138,7 +139,7 @@ def _check(arguments: argparse.Namespace) -> int:
         print("dllama-ops check: error: cases must be positive, the seed 0 or more", file=sys.stderr)
         return 2
     try:
-        ops = {OpCode[name.upper()] for name in arguments.op}
+        ops = {codes[name.upper()] for name in arguments.op}
         selection = select(make_plugin_manager(), arguments.plugin, ops)
     except KernelChoiceError as error:
         print(f"dllama-ops check: error: {error}", file=sys.stderr)

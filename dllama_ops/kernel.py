@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from dllama_ops.params import OpParams
 from dllama_ops.tensor import Tensor, WeightSpec
 from dllama_proto.enums import OpCode, OpQuantType
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = [
     "BaseKernel",
@@ -41,7 +44,8 @@ class KernelKey:
 class OpContext:
     """Everything about one op of one node. Already verified: shapes fit the op, indexes are in range.
 
-    ``name`` and ``index`` (the layer) are the op's on the wire; ``weight`` is None for ops without one.
+    ``name`` and ``index`` (the layer) are the op's on the wire; ``weight`` is None for ops without one;
+    ``params`` is a record of the class that the op's spec says (:mod:`dllama_ops.op_spec`).
     """
 
     key: KernelKey
@@ -52,7 +56,7 @@ class OpContext:
     input: Tensor
     output: Tensor
     weight: WeightSpec | None
-    params: OpParams
+    params: OpParams | DataclassInstance
 
 
 class Kernel(Protocol):

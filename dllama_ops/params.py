@@ -1,7 +1,8 @@
 """What each op needs beside its input, output and weight, with every index already resolved to memory.
 
 One record per op code that needs one; the worker's binding fills them from the wire's configs. Fields keep
-the wire's names; where the wire has the index of a pipe or buffer, these have its :class:`Tensor`.
+the wire's names; where the wire has the index of a pipe or buffer (``scale_buffer``), these have its
+:class:`Tensor` (``scale``), None where it means nothing. A ``bool`` is a number on the wire, 1 for true.
 """
 
 from __future__ import annotations
@@ -136,6 +137,7 @@ class MoeGateParams:
     indexes: Tensor
 
 
+#: The params of the C++ program's ops; other ops bring records of their own.
 OpParams = (
     NoParams
     | InvRmsParams

@@ -12,9 +12,10 @@ Fields that mean nothing, as the specs of ops say, are never looked at. Sources:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from dllama_proto.enums import FloatType, PointerSource, PointerType, SyncType
+from dllama_proto.fault import Fault
 from dllama_proto.floats import BLOCK_SIZE, is_whole_blocks, n_bytes
 from dllama_proto.limits import Limits
 from dllama_proto.messages import (
@@ -44,15 +45,6 @@ __all__ = [
 
 #: What addresses a weight: the name and index of its op.
 WeightKey = tuple[str, int]
-
-
-class Fault(NamedTuple):
-    """What is wrong with a field: ``path`` from the message down, what should be there and what is."""
-
-    path: str
-    expected: str
-    got: str
-    hint: str = ""
 
 
 # Joining --------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from dllama_ops.errors import KernelDataError, WeightPieceError
 from dllama_ops.kernel import BaseKernel, OpContext, WeightData
-from dllama_ops.params import OpParams
 from dllama_ops.tensor import Tensor, WeightSpec
 from dllama_proto.enums import FloatType
 from dllama_proto.floats import dequantize_q80, quantize_q80
@@ -19,7 +18,7 @@ __all__ = ["F32Array", "ReferenceKernel", "WeightedKernel", "params_of", "read_r
 
 F32Array = npt.NDArray[np.float32]
 
-_Params = TypeVar("_Params", bound=OpParams)
+_Params = TypeVar("_Params")
 
 
 class ReferenceKernel(BaseKernel, ABC):

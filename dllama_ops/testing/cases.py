@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from dllama_ops.kernel import KernelKey, OpContext
 from dllama_ops.params import OpParams
 from dllama_ops.tensor import Tensor, WeightSpec
 from dllama_proto.enums import FloatType
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = ["Batch", "BoundCase", "BoundSegment", "Memory", "OpCase", "SegmentCase", "View"]
 
@@ -56,7 +59,7 @@ class OpCase:
     memories: Mapping[str, Memory]
     input: View
     output: View
-    params: Callable[[Mapping[str, Tensor]], OpParams]
+    params: Callable[[Mapping[str, Tensor]], OpParams | DataclassInstance]
     weight: WeightSpec | None = None
     weight_bytes: bytes = b""
     expected: Mapping[str, bytes] = field(default_factory=dict)

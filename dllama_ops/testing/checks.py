@@ -12,10 +12,10 @@ import numpy.typing as npt
 from dllama_ops.contract import check_context
 from dllama_ops.errors import KernelDataError, WeightPieceError
 from dllama_ops.kernel import Kernel, KernelFactory, OpContext
-from dllama_ops.params import InvRmsParams, MoeGateParams, MultiHeadAttParams, RopeParams
+from dllama_ops.op_spec import Written
+from dllama_ops.reference.specs import OPS
 from dllama_ops.testing.cases import BoundCase, OpCase, units
 from dllama_ops.testing.tolerances import EXACT, Tolerance, tolerance_of
-from dllama_proto.enums import OpCode
 
 __all__ = ["check_kernel", "check_refusal", "load_in_pieces"]
 
@@ -114,27 +114,19 @@ def load_in_pieces(kernel: Kernel, case: OpCase) -> list[str]:
 
 def _scratch(context: OpContext, bound: BoundCase) -> set[str]:
     """Return the memories whose contents an op leaves open."""
-    if not isinstance(context.params, MultiHeadAttParams):
-        return set()
-    att = context.params.att
-    return {name for name, arena in bound.arenas.items() if arena.tensor is att}
+    left = [part.values for part in _written(context, context.n_batches) if part.tolerance is None]
+    return {
+        name
+        for name, arena in bound.arenas.items()
+        if any(np.may_share_memory(arena.bytes, values) for values in left)
+    }
 
 
-def _written(context: OpContext, batch_size: int) -> dict[str, tuple[npt.NDArray[Any], Tolerance | None]]:
-    """Return what an op may write, each as a view of its memory, and how exact it has to be (None: not)."""
-    params, output = context.params, context.output.data
-    rows = output if context.key.code is OpCode.SHIFT else output[:, :batch_size]
-    written: dict[str, tuple[npt.NDArray[Any], Tolerance | None]] = {}
-    if isinstance(params, InvRmsParams):
-        rows = rows[:, :, : params.n_columns]
-    elif isinstance(params, RopeParams):
-        written["cache"] = params.cache.data, tolerance_of(context.key)
-    elif isinstance(params, MoeGateParams):
-        written["indexes"] = params.indexes.data[:, :batch_size], EXACT
-    elif isinstance(params, MultiHeadAttParams):
-        written["att"] = params.att.data[:, :batch_size], None
-    written["output"] = rows, tolerance_of(context.key)
-    return written
+def _written(context: OpContext, batch_size: int) -> list[Written]:
+    """Return what an op may write, each as a view of its memory; the output last."""
+    spec = OPS.get(context.key.code)
+    output = Written("output", spec.output(context, batch_size), tolerance_of(context.key))
+    return [*spec.also_writes(context, batch_size), output]
 
 
 def _compare(case: OpCase, bound: BoundCase) -> list[str]:
@@ -145,11 +137,12 @@ def _compare(case: OpCase, bound: BoundCase) -> list[str]:
     came = _written(bound.context, case.batch_size)
     expected = _written(wanted.context, case.batch_size)
     untouched = _written(before.context, case.batch_size)
-    for what, (values, tolerance) in came.items():
-        if tolerance is not None:
-            faults += _differences(what, units(values), units(expected[what][0]), tolerance)
+    for part, wanted_part, before_part in zip(came, expected, untouched, strict=True):
+        if part.tolerance is not None:
+            values, wanted_values = units(part.values), units(wanted_part.values)
+            faults += _differences(part.what, values, wanted_values, part.tolerance)
         # Now compared: make it the same as before, so that all the rest can be compared byte for byte.
-        values[...] = untouched[what][0]
+        part.values[...] = before_part.values
     return faults + _changed(bound.contents(), before.contents())
 
 

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from enum import IntEnum
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import numpy as np
 
 from dllama_ops.kernel import KernelKey
-from dllama_ops.params import OpParams
+from dllama_ops.reference.specs import OPS
 from dllama_ops.tensor import Tensor, WeightSpec
-from dllama_ops.testing._op_configs import params_from_config
 from dllama_ops.testing.cases import Memory, OpCase, View
 from dllama_proto.enums import FloatType, OpCode, OpQuantType
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = ["golden_case", "golden_cases", "golden_names"]
 
@@ -48,12 +51,12 @@ def golden_case(name: str) -> OpCase:
     sizes = {f"pipe {pipe}": size["size"] for pipe, size in record["pipes"].items()} | {
         f"buffer {buffer}": size["size"] for buffer, size in record["buffers"].items()
     }
-    key, config = _key(record), bytes.fromhex(record["config_hex"])
+    key, fields = _key(record), record["params"]
 
-    def make_params(tensors: Mapping[str, Tensor]) -> OpParams:
-        pipes = [tensors[f"pipe {pipe}"] for pipe in _by_index(record["pipes"])]
-        buffers = [tensors[f"buffer {buffer}"] for buffer in _by_index(record["buffers"])]
-        return params_from_config(key.code, config, pipes, buffers)
+    def make_params(tensors: Mapping[str, Tensor]) -> DataclassInstance:
+        cls = OPS.get(key.code).params
+        hints = get_type_hints(cls)
+        return cls(**{name: _value(hints[name], value, tensors) for name, value in fields.items()})
 
     return OpCase(
         name=name,
@@ -93,8 +96,11 @@ def _contents(arrays: Any, when: str) -> dict[str, bytes]:
     }
 
 
-def _by_index(memories: Mapping[str, _Record]) -> list[str]:
-    return sorted(memories, key=lambda name: int(memories[name]["index"]))
+def _value(kind: Any, value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Return a field of params: JSON has the names of memories and of enum members."""
+    if not isinstance(value, str):
+        return value
+    return kind[value] if isinstance(kind, type) and issubclass(kind, IntEnum) else tensors[value]
 
 
 def _view(record: _Record, pointer: _Record) -> View:

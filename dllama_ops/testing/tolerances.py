@@ -1,73 +1,13 @@
-"""How far a kernel may be from the recorded or reference result, and why."""
+"""What the output of a kernel is allowed, by key."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
-
 from dllama_ops.kernel import KernelKey
-from dllama_proto.enums import FloatType, OpCode, OpQuantType
+from dllama_ops.reference.specs import OPS
+from dllama_ops.tolerance import EXACT, Tolerance
+from dllama_proto.enums import FloatType, OpQuantType
 
 __all__ = ["EXACT", "Tolerance", "tolerance_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class Tolerance:
-    """Allows a difference of ``absolute`` plus ``relative`` times the largest magnitude of the row."""
-
-    relative: float = 0.0
-    absolute: float = 0.0
-
-    def excess(
-        self, came: npt.NDArray[np.float32], expected: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.float64]:
-        """Return by how much each value is too far off, 0 or less where it isn't; rows on the last axis.
-
-        Values that are both NaN, or the same infinity, agree.
-        """
-        a, b = came.astype(np.float64), expected.astype(np.float64)
-        with np.errstate(invalid="ignore"):
-            difference = np.abs(a - b)
-        same = (a == b) | (np.isnan(a) & np.isnan(b))
-        difference[same] = 0.0
-        difference[np.isnan(difference)] = np.inf
-        largest = np.abs(b, where=np.isfinite(b), out=np.zeros_like(b)).max(axis=-1, keepdims=True)
-        return np.asarray(difference - (self.absolute + self.relative * largest))
-
-
-#: Bits are the same.
-EXACT = Tolerance()
-
-#: Sums in float32, in whatever order: C++ itself is 2e-7 of the row's largest magnitude from the true sum.
-_SUMS = Tolerance(relative=1e-5)
-
-#: Anything with an exponential: C++ computes it by polynomial, 2e-5 from the truth.
-_EXPONENTIALS = Tolerance(absolute=5e-5)
-
-#: Cosines and sines of angles up to hundreds: float32 has lost the digits beyond.
-_ANGLES = Tolerance(absolute=1e-5)
-
-_TOLERANCES = {
-    OpCode.MERGE_ADD: _SUMS,
-    OpCode.MERGE_SUM: _SUMS,
-    OpCode.EMBEDDING: EXACT,
-    OpCode.INV_RMS: _SUMS,
-    OpCode.RMS_NORM: _SUMS,
-    OpCode.MATMUL: _SUMS,
-    OpCode.ROPE: _ANGLES,
-    OpCode.MULTIHEAD_ATT: _EXPONENTIALS,
-    OpCode.GELU: _EXPONENTIALS,
-    OpCode.SILU: _EXPONENTIALS,
-    OpCode.MUL: EXACT,
-    OpCode.SCALE: EXACT,
-    OpCode.CAST: EXACT,
-    OpCode.REPEAT_Z: EXACT,
-    OpCode.SHIFT: EXACT,
-    OpCode.SOFTMAX: _EXPONENTIALS,
-    OpCode.MOE_GATE: _SUMS,
-}
 
 #: Output types; conversions to Q80 follow one exact rule, so even the bits of a block agree.
 _OUTPUT = {quant: FloatType[quant.name.rpartition("_")[2]] for quant in OpQuantType}
@@ -75,4 +15,4 @@ _OUTPUT = {quant: FloatType[quant.name.rpartition("_")[2]] for quant in OpQuantT
 
 def tolerance_of(key: KernelKey) -> Tolerance:
     """Return what the output of a kernel for this key is allowed."""
-    return EXACT if _OUTPUT[key.quant] is FloatType.Q80 else _TOLERANCES[key.code]
+    return EXACT if _OUTPUT[key.quant] is FloatType.Q80 else OPS.get(key.code).tolerance

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from dllama_proto.enums import OpCode, PointerSource
+from dllama_proto.fault import Fault
 from dllama_proto.messages import NetConfig, NodeConfig, Size3D
 from dllama_proto.schemas._size import SIZE_3D
 from dllama_proto.schemas._wire import Record, bare
-
-if TYPE_CHECKING:
-    from dllama_proto.verify import Fault
 
 __all__ = ["ConfigIndex", "OpRegistry", "OpSpec"]
 

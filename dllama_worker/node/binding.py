@@ -7,20 +7,22 @@ configuration are collected and reported together, before any weight is received
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_type_hints
 
-from dllama_ops import params
 from dllama_ops.contract import check_context
 from dllama_ops.errors import KernelNotFound
 from dllama_ops.kernel import BoundOp, KernelFactory, KernelKey, OpContext
+from dllama_ops.reference.specs import OPS
 from dllama_ops.table import KernelTable
 from dllama_ops.tensor import Tensor, WeightSpec
-from dllama_proto import messages
-from dllama_proto.enums import FloatType, OpCode, PointerSource, PointerType, RopeType, op_quant_type
+from dllama_proto.enums import FloatType, PointerSource, PointerType, op_quant_type
 from dllama_proto.messages import NetConfig, NodeConfig, OpConfig, Pointer, Size3D
-from dllama_worker.errors import ConfigRejected, MachineError, NodeError
+from dllama_proto.schemas.op_configs import OPS as WIRE_OPS
+from dllama_proto.schemas.op_spec import OpSpec
+from dllama_worker.errors import ConfigRejected, InternalError, MachineError, NodeError
 from dllama_worker.node.memory import NodeMemory
 
 __all__ = ["BoundNode", "bind"]
@@ -70,6 +72,9 @@ def _plan(
 ) -> tuple[OpContext, KernelFactory] | None:
     """Return what the op's kernel will be made of, or None with the reasons added to ``faults``."""
     where = f"{op.code.name} {op.name!r} of layer {op.index}"
+    if op.code not in OPS:
+        faults.append(f"{where}: expected an op that kernels are known for")
+        return None
     source, target = _resolve(net, node, op.input, memory), _resolve(net, node, op.output, memory)
     quant = op_quant_type(source.float_type, op.weight_size.float_type, target.float_type)
     if quant is None:
@@ -87,7 +92,7 @@ def _plan(
         input=source,
         output=target,
         weight=_weight_spec(op.weight_size),
-        params=_PARAMS[op.code](op.config, memory),
+        params=_params(op, WIRE_OPS.get(op.code), OPS.get(op.code).params, memory),
     )
     found = check_context(context)
     faults.extend(f"{where}: {fault}" for fault in found)
@@ -129,108 +134,48 @@ def _weight_spec(size: Size3D) -> WeightSpec | None:
     return WeightSpec(size.float_type, z=size.z, y=size.y, x=size.x)
 
 
-# One function an op code: the wire's config, with indexes, becomes the kernel's params, with tensors. ------
+# The wire's config, with indexes, becomes the kernel's params, with tensors. --------------------------------
 
-
-def _none(config: messages.EmptyConfig, memory: NodeMemory) -> params.NoParams:
-    return params.NoParams()
-
-
-def _inv_rms(config: messages.InvRmsConfig, memory: NodeMemory) -> params.InvRmsParams:
-    return params.InvRmsParams(epsilon=config.epsilon, n_columns=config.n_columns)
-
-
-def _rms_norm(config: messages.RmsNormConfig, memory: NodeMemory) -> params.RmsNormParams:
-    return params.RmsNormParams(n_columns=config.n_columns, inv_rms=memory.buffers[config.inv_rms_buffer])
-
-
-def _matmul(config: messages.MatmulConfig, memory: NodeMemory) -> params.MatmulParams:
-    has_experts = config.n_active_experts > 0
-    return params.MatmulParams(
-        n_experts=config.n_experts,
-        n_active_experts=config.n_active_experts,
-        active_expert_indexes=memory.buffers[config.active_expert_indexes_buffer] if has_experts else None,
-    )
-
-
-def _rope(config: messages.RopeConfig, memory: NodeMemory) -> params.RopeParams:
-    part = config.slice
-    # The root leaves these fields uninitialised with FALCON, which needs none of them.
-    falcon = config.type is RopeType.FALCON
-    return params.RopeParams(
-        type=config.type,
-        is_q=config.is_q == 1,
-        positions=memory.pipes[config.position_pipe],
-        cache=memory.buffers[config.rope_cache_buffer],
-        scaling_factor=config.scaling_factor,
-        low_freq_factor=config.low_freq_factor,
-        high_freq_factor=config.high_freq_factor,
-        orig_max_seq_len=config.orig_max_seq_len,
-        q_dim0=part.q_dim0,
-        kv_dim0=part.kv_dim0,
-        kv_dim_start=0 if falcon else part.kv_dim_start,
-        q_dim_end=0 if falcon else part.q_dim_end,
-        q_shift=0 if falcon else part.q_shift,
-        slice_dim=0 if falcon else part.slice_dim,
-        seq_len=part.seq_len,
-        head_dim=part.head_dim,
-        rope_theta=part.rope_theta,
-    )
-
-
-def _multihead_att(config: messages.MultiHeadAttConfig, memory: NodeMemory) -> params.MultiHeadAttParams:
-    return params.MultiHeadAttParams(
-        n_heads=config.n_heads,
-        n_heads0=config.n_heads0,
-        n_kv_heads=config.n_kv_heads,
-        head_dim=config.head_dim,
-        seq_len=config.seq_len,
-        kv_dim0=config.kv_dim0,
-        positions=memory.pipes[config.position_pipe],
-        query=memory.buffers[config.query_buffer],
-        key_cache=memory.buffers[config.key_cache_buffer],
-        value_cache=memory.buffers[config.value_cache_buffer],
-        att=memory.buffers[config.att_buffer],
-    )
-
-
-def _mul(config: messages.MulConfig, memory: NodeMemory) -> params.MulParams:
-    return params.MulParams(multiplier=memory.buffers[config.multiplier_buffer])
-
-
-def _scale(config: messages.ScaleConfig, memory: NodeMemory) -> params.ScaleParams:
-    return params.ScaleParams(scale=memory.buffers[config.scale_buffer])
-
-
-def _shift(config: messages.ShiftConfig, memory: NodeMemory) -> params.ShiftParams:
-    return params.ShiftParams(indexes=memory.pipes[config.index_pipe])
-
-
-def _moe_gate(config: messages.MoeGateConfig, memory: NodeMemory) -> params.MoeGateParams:
-    return params.MoeGateParams(
-        k=config.k, norm_topk=config.norm_topk == 1, indexes=memory.buffers[config.indexes_buffer]
-    )
-
-
-# Any: each function takes its own config record; the parser has paired op codes with the right one.
-_PARAMS: Mapping[OpCode, Callable[[Any, NodeMemory], params.OpParams]] = MappingProxyType(
-    {
-        OpCode.MERGE_ADD: _none,
-        OpCode.MERGE_SUM: _none,
-        OpCode.EMBEDDING: _none,
-        OpCode.INV_RMS: _inv_rms,
-        OpCode.RMS_NORM: _rms_norm,
-        OpCode.MATMUL: _matmul,
-        OpCode.ROPE: _rope,
-        OpCode.MULTIHEAD_ATT: _multihead_att,
-        OpCode.GELU: _none,
-        OpCode.SILU: _none,
-        OpCode.MUL: _mul,
-        OpCode.SCALE: _scale,
-        OpCode.CAST: _none,
-        OpCode.REPEAT_Z: _none,
-        OpCode.SHIFT: _shift,
-        OpCode.SOFTMAX: _none,
-        OpCode.MOE_GATE: _moe_gate,
-    }
+#: Params are named as the wire's fields, without the ``_buffer`` or ``_pipe`` of an index; but for these.
+_RENAMED = MappingProxyType(
+    {"position_pipe": "positions", "index_pipe": "indexes", "rope_cache_buffer": "cache"}
 )
+
+
+def _params(op: OpConfig, spec: OpSpec[Any], record: type[Any], memory: NodeMemory) -> Any:
+    """Return the op's params: what means nothing on the wire is 0, or no tensor.
+
+    Raises InternalError where the config lacks a field of the params: the op's two specs disagree.
+    """
+    values = _values(spec.defined(op.config))
+    for name, _ in spec.schema.indexes:
+        values[_param_name(name)] = None
+    for name, source, number in spec.indexes(op.config):
+        holders = memory.pipes if source is PointerSource.PIPE else memory.buffers
+        values[_param_name(name)] = holders[number]
+    hints = _hints(record)
+    missing = [name for name in hints if name not in values]
+    if missing:
+        raise InternalError(
+            f"{record.__name__} needs {missing[0]}, which {spec.config.__name__} does not have"
+        )
+    return record(
+        **{name: values[name] == 1 if kind is bool else values[name] for name, kind in hints.items()}
+    )
+
+
+def _param_name(field: str) -> str:
+    return _RENAMED.get(field) or field.removesuffix("_buffer").removesuffix("_pipe")
+
+
+def _values(config: Any) -> dict[str, Any]:
+    """Return the fields of a config by name, and those of records within it."""
+    own = {field.name: getattr(config, field.name) for field in fields(config)}
+    inner = [_values(value) for value in own.values() if is_dataclass(value)]
+    return {name: value for part in (*inner, own) for name, value in part.items()}
+
+
+@cache
+def _hints(record: Callable[..., Any]) -> Mapping[str, Any]:
+    """Return the types of a record's fields, by name."""
+    return MappingProxyType(get_type_hints(record))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from dllama_ops.kernel import OpContext
 from dllama_ops.tensor import Tensor, WeightSpec
-from dllama_proto.enums import FloatType, OpCode
+from dllama_proto.enums import FloatType
 from dllama_proto.floats import is_whole_blocks, storage_dtype
 
 __all__ = ["Checker", "shape_of", "spec_of"]
@@ -83,13 +83,13 @@ class Checker:
             ]
         )
 
-    def weight_size(self) -> bool:
-        """Check that the weight has a type that kernels know, a size, and whole blocks a row."""
+    def weight_size(self, rows: Literal["x", "y"] | None) -> bool:
+        """Check that the weight has a type that kernels know, a size, and whole blocks along its rows' axis."""
         weight = self.weight
         computed = weight.float_type in _COMPUTED
         sized = computed and min(weight.z, weight.y, weight.x) > 0
-        # Only a matmul's weight is transposed: its rows are the y values that make one output.
-        row = weight.y if self.context.key.code is OpCode.MATMUL else weight.x
+        # A matmul's weight is transposed: its rows are the y values that make one output.
+        row = weight.y if rows == "y" else weight.x
         return self.expect(sized, "weight", "F32, Q40 or Q80 values", spec_of(weight)) and self.expect(
             is_whole_blocks(weight.float_type, row), "weight", "rows of whole blocks", spec_of(weight)
         )

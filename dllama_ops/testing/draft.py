@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from dllama_ops.tensor import Tensor, WeightSpec
 from dllama_ops.testing.cases import Memory, OpCase, View
 from dllama_proto.enums import FloatType
 from dllama_proto.floats import n_bytes, quantize_q40, quantize_q80
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = ["Draft", "Values", "encode"]
 
@@ -54,6 +57,17 @@ class Draft:
     def whole(self, *shape: int, below: int) -> Values:
         """Draw indexes, as float32."""
         return self.rng.integers(0, below, shape).astype(np.float32)
+
+    def positions(self, seq_len: int) -> Values:
+        """Draw positions (1, batch_size, 1): usually of one run of tokens, sometimes of any."""
+        if self.chance() or self.batch_size > seq_len:
+            return self.whole(1, self.batch_size, 1, below=seq_len)
+        first = self.between(0, seq_len - self.batch_size)
+        return np.arange(first, first + self.batch_size, dtype=np.float32).reshape(1, -1, 1)
+
+    def raw(self, name: str) -> View:
+        """Look at all of a memory as one row."""
+        return View(name, raw=True)
 
     def buffer(self, name: str, values: Values, *, float_type: FloatType = FloatType.F32) -> None:
         """Add a whole memory (z, y, x) with these values."""
@@ -110,7 +124,7 @@ class Draft:
         self,
         source: View,
         target: View,
-        make_params: Callable[[Mapping[str, Tensor]], OpParams] | None = None,
+        make_params: Callable[[Mapping[str, Tensor]], OpParams | DataclassInstance] | None = None,
         **fields: Any,
     ) -> OpCase:
         """Finish the case."""
