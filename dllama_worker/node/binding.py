@@ -142,7 +142,7 @@ _RENAMED = MappingProxyType(
 )
 
 
-def _params(op: OpConfig, spec: OpSpec[Any], record: type[Any], memory: NodeMemory) -> Any:
+def _params(op: OpConfig, spec: OpSpec[Any], record: Callable[..., Any], memory: NodeMemory) -> Any:
     """Return the op's params: what means nothing on the wire is 0, or no tensor.
 
     Raises InternalError where the config lacks a field of the params: the op's two specs disagree.
