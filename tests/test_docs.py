@@ -8,9 +8,11 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,11 +28,16 @@ from dllama_ops import (
 )
 from dllama_ops.kernel import BoundOp
 from dllama_ops.params import NoParams
+from dllama_ops.reference.specs import OPS as KERNEL_OPS
 from dllama_ops.testing import check_kernel, random_case
 from dllama_proto.cli import main as proto_main
 from dllama_proto.connection import NEED_DATA
 from dllama_proto.enums import FloatType, OpCode, OpQuantType
 from dllama_proto.errors import RemoteProtocolError
+from dllama_proto.messages import EmptyConfig
+from dllama_proto.schemas._size import SIZE_3D
+from dllama_proto.schemas._wire import Record, bare
+from dllama_proto.schemas.op_configs import OPS as WIRE_OPS
 from dllama_worker.monitoring.collector import make_registry
 from dllama_worker.monitoring.messages import MessageCounts
 from dllama_worker.monitoring.monitor import Monitor
@@ -95,6 +102,50 @@ def test_layout_names_nothing_else_and_nothing_twice() -> None:
     names = named_files()
     assert [name for name in names if not (ROOT / name).is_file()] == []
     assert sorted(set(names)) == sorted(names)
+
+
+# Ops ------------------------------------------------------------------------------------------------
+
+
+def config_fields(schema: Any, prefix: str = "") -> Iterator[str]:
+    for subcon in schema.subcons:
+        inner = bare(subcon)
+        if isinstance(inner, Record) and inner is not SIZE_3D:
+            yield from config_fields(inner)
+        else:
+            yield subcon.name
+
+
+def op_rows() -> list[str]:
+    """Return the rows of the table of ops, as the page has to have them."""
+    return [
+        f"| {spec.code.name} | `{spec.params.__name__}` | {'yes' if spec.weight_rows else ''} | "
+        f"{', '.join(quant.name for quant in spec.reference)} |"
+        for spec in KERNEL_OPS
+    ]
+
+
+def test_the_protocol_page_has_the_config_of_every_op() -> None:
+    text = (ROOT / "docs/protocol.md").read_text()
+    assert ", ".join(f"{spec.code.value} {spec.code.name}" for spec in WIRE_OPS) in text
+    rows = {
+        name: (fields, size)
+        for name, fields, size in re.findall(r"^\| (\w+) \| (.+) \| (\d+) \|$", text, re.M)
+    }
+    for spec in WIRE_OPS:
+        if spec.config is EmptyConfig:
+            continue
+        fields, size = rows.pop(spec.code.name)
+        named = [word for word in re.findall(r"\w+", fields) if word in set(config_fields(spec.schema))]
+        assert named == list(config_fields(spec.schema)), spec.code.name
+        assert int(size) == spec.schema.fixed_size
+    assert not {code.name for code in OpCode} & set(rows)
+
+
+def test_the_kernels_page_has_every_op_with_its_keys() -> None:
+    text = (ROOT / "docs/kernels.md").read_text()
+    start = text.index("| op | `params` | weight |")
+    assert text[start:].partition("\n\n")[0].splitlines()[2:] == op_rows()
 
 
 # Links ----------------------------------------------------------------------------------------------
