@@ -246,18 +246,16 @@ def _verify_config(
     if not isinstance(config, spec.config):
         yield Fault(path, f"{spec.config.__name__} for {op.code.name}", type(config).__name__)
         return
-    sound = True
+    faults: list[Fault] = []
     for name, source, number in spec.indexes(config):
-        field = f"{path}.{name}"
         if source is PointerSource.BUFFER:
-            faults = [*_index(field, number, len(node.buffers), "buffers")]
+            faults += _index(f"{path}.{name}", number, len(node.buffers), "buffers")
         else:
-            faults = [*_verify_config_pipe(field, number, net)]
-        yield from faults
-        sound = sound and not faults
+            faults += _verify_config_pipe(f"{path}.{name}", number, net)
+    yield from faults
     for name, size in spec.sizes(config):
         yield from _verify_tensor(f"{path}.{name}", size, limits)
-    if sound:
+    if not faults:
         yield from spec.verify(path, config, net, node)
 
 

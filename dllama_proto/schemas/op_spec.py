@@ -7,7 +7,8 @@ A new op is a record, its schema and an :class:`OpSpec`, registered in
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -55,21 +56,31 @@ class OpSpec(Generic[C]):
     undefined: Callable[[C], Collection[str]] = _no_fields
     verify: Callable[[str, C, NetConfig, NodeConfig], Iterable[Fault]] = _no_faults
 
+    _sizes: tuple[tuple[str, Callable[[Any], Size3D]], ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        paths = tuple((path, attrgetter(path)) for path in _size_paths(self.schema))
+        object.__setattr__(self, "_sizes", paths)
+
     @property
     def config(self) -> type[C]:
         """The record of the config."""
         return self.schema.cls
 
-    def indexes(self, config: C) -> Iterator[ConfigIndex]:
-        """Yield the numbers of pipes and buffers that a node goes by, in the order on the wire."""
-        meaningless = {*self.unread(config), *self.undefined(config)} if self.schema.indexes else ()
-        for name, source in self.schema.indexes:
-            if name not in meaningless:
-                yield ConfigIndex(name, source, getattr(config, name))
+    def indexes(self, config: C) -> list[ConfigIndex]:
+        """Return the numbers of pipes and buffers that a node goes by, in the order on the wire."""
+        if not self.schema.indexes:
+            return []
+        meaningless = (*self.unread(config), *self.undefined(config))
+        return [
+            ConfigIndex(name, source, getattr(config, name))
+            for name, source in self.schema.indexes
+            if name not in meaningless
+        ]
 
-    def sizes(self, config: C) -> Iterator[tuple[str, Size3D]]:
-        """Yield the sizes of tensors in a config, with their paths."""
-        return _sizes("", self.schema, config)
+    def sizes(self, config: C) -> list[tuple[str, Size3D]]:
+        """Return the sizes of tensors in a config, with their paths."""
+        return [(path, get(config)) for path, get in self._sizes]
 
     def defined(self, config: C) -> C:
         """Return the config with 0 in every field that is undefined: what two roots would say alike."""
@@ -78,13 +89,13 @@ class OpSpec(Generic[C]):
         return config
 
 
-def _sizes(prefix: str, schema: Record[Any], record: Any) -> Iterator[tuple[str, Size3D]]:
+def _size_paths(schema: Record[Any], prefix: str = "") -> Iterator[str]:
     for subcon in schema.subcons:
         inner = bare(subcon)
         if inner is SIZE_3D:
-            yield prefix + subcon.name, getattr(record, subcon.name)
+            yield prefix + subcon.name
         elif isinstance(inner, Record):
-            yield from _sizes(f"{prefix}{subcon.name}.", inner, getattr(record, subcon.name))
+            yield from _size_paths(inner, f"{prefix}{subcon.name}.")
 
 
 def _zeroed(record: Any, path: str) -> Any:

@@ -12,6 +12,7 @@ import pytest
 from dllama_ops import build_kernel_table, make_plugin_manager
 from dllama_ops.kernel import OpContext
 from dllama_ops.reference.specs import OPS
+from dllama_ops.table import KernelTable
 from dllama_ops.tensor import Tensor
 from dllama_ops.testing import golden_case, golden_names
 from dllama_proto.enums import FloatType, OpCode, PointerSource, PointerType
@@ -44,8 +45,8 @@ _ACK_SIZE = 4
 _F32 = FloatType.F32
 
 
-def _table() -> Any:
-    return build_kernel_table(make_plugin_manager(), prefer="numpy")
+def _table(kernels: str = "numpy") -> KernelTable:
+    return build_kernel_table(make_plugin_manager(), prefer=kernels)
 
 
 # Recordings -------------------------------------------------------------------------------------------
@@ -133,11 +134,13 @@ def _context(node: NodeConfig) -> OpContext:
     return op.context
 
 
-def test_a_segment_with_it_runs() -> None:
+@pytest.mark.parametrize("kernels", ["numpy", ""])
+def test_a_segment_with_it_runs(kernels: str) -> None:
+    """Among kernels of others, too: those of C++ where there are any."""
     with registered():
         config = _node(_OP, replace(_OP, code=OpCode.SILU, input=_OP.output, config=_padding()))
         assert list(verify_node_config(config, _NET, DEFAULT_LIMITS)) == []
-        node = Node(_NET, config, {}, _table(), 1)
+        node = Node(_NET, config, {}, _table(kernels), 1)
         node.ready(Report())
         assert node.executor is not None
         node.memory.pipes[0].data[0] = np.arange(12, dtype=np.float32).reshape(3, 4)

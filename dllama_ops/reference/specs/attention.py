@@ -12,6 +12,7 @@ from dllama_ops.checker import Checker
 from dllama_ops.kernel import OpContext
 from dllama_ops.op_spec import IndexData, OpSpec, Written
 from dllama_ops.reference import attention
+from dllama_ops.reference._kernel import params_of
 from dllama_ops.tensor import Tensor
 from dllama_ops.tolerance import EXPONENTIALS
 from dllama_proto.enums import OpCode, OpQuantType
@@ -107,14 +108,12 @@ def _draw_multihead_att(draft: Draft) -> OpCase:
 
 
 def _seq_len(case: OpCase) -> int:
-    config = case.bind().context.params
-    return config.seq_len if isinstance(config, params.MultiHeadAttParams) else 0
+    return case.memories["keys"].y
 
 
 def _scores(context: OpContext, batch_size: int) -> Iterator[Written]:
     """Yield the memory for scores: what it holds afterwards is open."""
-    if isinstance(context.params, params.MultiHeadAttParams):
-        yield Written("att", context.params.att.data[:, :batch_size], None)
+    yield Written("att", params_of(context, params.MultiHeadAttParams).att.data[:, :batch_size], None)
 
 
 SPECS = (

@@ -12,6 +12,7 @@ from dllama_ops.checker import Checker
 from dllama_ops.kernel import OpContext
 from dllama_ops.op_spec import OpSpec, Written
 from dllama_ops.reference import moe
+from dllama_ops.reference._kernel import params_of
 from dllama_ops.tolerance import EXACT, SUMS
 from dllama_proto.enums import OpCode, OpQuantType
 
@@ -50,8 +51,8 @@ def _draw_moe_gate(draft: Draft) -> OpCase:
 
 def _indexes(context: OpContext, batch_size: int) -> Iterator[Written]:
     """Yield the numbers of the chosen experts."""
-    if isinstance(context.params, params.MoeGateParams):
-        yield Written("indexes", context.params.indexes.data[:, :batch_size], EXACT)
+    indexes = params_of(context, params.MoeGateParams).indexes
+    yield Written("indexes", indexes.data[:, :batch_size], EXACT)
 
 
 SPECS = (

@@ -12,6 +12,7 @@ from dllama_ops.checker import Checker, shape_of, spec_of
 from dllama_ops.kernel import OpContext
 from dllama_ops.op_spec import OpSpec, Rows
 from dllama_ops.reference import norm
+from dllama_ops.reference._kernel import params_of
 from dllama_ops.tolerance import SUMS
 from dllama_proto.enums import FloatType, OpCode, OpQuantType
 
@@ -71,9 +72,7 @@ def _draw_rms_norm(draft: Draft) -> OpCase:
 
 def _groups(context: OpContext, batch_size: int) -> Rows:
     """One result a group; columns beyond are not the op's."""
-    config = context.params
-    n_columns = config.n_columns if isinstance(config, params.InvRmsParams) else 0
-    return context.output.data[:, :batch_size, :n_columns]
+    return context.output.data[:, :batch_size, : params_of(context, params.InvRmsParams).n_columns]
 
 
 SPECS = (

@@ -12,6 +12,7 @@ from dllama_ops.checker import Checker, shape_of
 from dllama_ops.kernel import OpContext
 from dllama_ops.op_spec import IndexData, OpSpec, Written
 from dllama_ops.reference import rope
+from dllama_ops.reference._kernel import params_of
 from dllama_ops.tensor import Tensor
 from dllama_ops.tolerance import ANGLES
 from dllama_proto.enums import OpCode, OpQuantType, RopeType
@@ -108,14 +109,12 @@ def _draw_rope(draft: Draft) -> OpCase:
 
 
 def _seq_len(case: OpCase) -> int:
-    config = case.bind().context.params
-    return config.seq_len if isinstance(config, params.RopeParams) else 0
+    return case.memories["cache"].y
 
 
 def _cache(context: OpContext, batch_size: int) -> Iterator[Written]:
     """Yield the cache, which a kernel fills when it is made."""
-    if isinstance(context.params, params.RopeParams):
-        yield Written("cache", context.params.cache.data, ANGLES)
+    yield Written("cache", params_of(context, params.RopeParams).cache.data, ANGLES)
 
 
 SPECS = (
