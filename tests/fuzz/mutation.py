@@ -11,10 +11,11 @@ from random import Random
 from typing import Any
 
 from dllama_proto._writers import write
-from dllama_proto.enums import FloatType, OpCode
+from dllama_proto.enums import FloatType
 from dllama_proto.errors import LocalProtocolError
 from dllama_proto.events import Ack, AckKind, Event
-from dllama_proto.messages import Greeting, NetConfig, NodeConfig, OpConfig, Size3D
+from dllama_proto.messages import EmptyConfig, Greeting, NetConfig, NodeConfig, OpConfig, Size3D
+from dllama_proto.schemas.op_configs import OPS
 from tests.fuzz.targets import parse
 from tests.helpers.captures import CASES, load
 from tests.worker.replay import Recording, read_recording
@@ -40,16 +41,7 @@ _PAIRS = tuple(case for case in CASES if load(case).n_nodes == 2)
 #: Recordings in which workers talk to each other.
 MESHES = tuple(case for case in CASES if load(case).n_nodes > 2)
 
-_PLAIN = (
-    OpCode.MERGE_ADD,
-    OpCode.MERGE_SUM,
-    OpCode.EMBEDDING,
-    OpCode.GELU,
-    OpCode.SILU,
-    OpCode.CAST,
-    OpCode.REPEAT_Z,
-    OpCode.SOFTMAX,
-)
+_PLAIN = tuple(spec.code for spec in OPS if spec.config is EmptyConfig)
 _TYPES = (FloatType.F32, FloatType.F16, FloatType.Q40, FloatType.Q80)
 
 
