@@ -33,10 +33,10 @@ from dllama_proto.schemas import MESSAGES
 from dllama_proto.schemas._incremental import read_message
 from dllama_proto.schemas.op_configs import OPS as WIRE_OPS
 from dllama_proto.verify import verify_node_config
-from dllama_worker.binding import bind
 from dllama_worker.errors import ConfigRejected, InternalError
-from dllama_worker.memory import NodeMemory
-from dllama_worker.node import Node
+from dllama_worker.node.binding import bind
+from dllama_worker.node.memory import NodeMemory
+from dllama_worker.node.node import Node
 from dllama_worker.report import Report
 from tests.helpers.new_op import PICK, PickConfig, PickParams, registered
 
