@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dllama_proto.endpoint import Endpoint
 from dllama_proto.enums import FloatType, OpCode, PointerSource, PointerType, RopeType, SyncType
 from dllama_proto.floats import n_bytes
 
@@ -83,6 +84,11 @@ class Peer:
 
     host: str
     port: int
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The same, as people write it."""
+        return Endpoint(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)

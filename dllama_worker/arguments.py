@@ -8,10 +8,14 @@ from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
+from dllama_proto.endpoint import Endpoint, parse_host, repeated
+
 __all__ = [
+    "EachOnce",
     "argument",
     "at_least",
-    "is_host",
+    "endpoint",
+    "host",
     "network",
     "not_negative",
     "parse_size",
@@ -34,6 +38,23 @@ def argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return read
+
+
+class EachOnce(argparse.Action):
+    """Stores endpoints, and refuses one that is there twice, in whatever way it is written."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Store them. Raises ArgumentError."""
+        twice = repeated(values)
+        if twice is not None:
+            raise argparse.ArgumentError(self, f"{twice} is there twice: name each once")
+        setattr(namespace, self.dest, values)
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -73,14 +94,6 @@ def port(text: str) -> int:
     return value
 
 
-def is_host(text: str) -> bool:
-    """Tell whether sockets take it for the name of a host; whether there is one is another question."""
-    try:
-        return bool(text.encode("idna"))
-    except UnicodeError:
-        return False
-
-
 def network(text: str) -> IPv4Network | IPv6Network:
     """Read an address or a network in CIDR notation."""
     try:
@@ -100,4 +113,6 @@ def parse_size(text: str) -> int:
     return value
 
 
+endpoint = argument(Endpoint.parse)
+host = argument(parse_host)
 size = argument(parse_size)

@@ -10,7 +10,6 @@ from dllama_proto.dissect.capture import CaptureError
 from dllama_proto.dissect.dissection import Dissection, Totals, dissect_pcap
 from dllama_proto.dissect.events import (
     ClosedEvent,
-    Endpoint,
     FaultEvent,
     Forward,
     Kind,
@@ -26,6 +25,7 @@ from dllama_proto.dissect.events import (
     WeightEvent,
     WireEvent,
 )
+from dllama_proto.endpoint import Endpoint
 
 __all__ = [
     "CaptureError",

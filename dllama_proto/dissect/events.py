@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from dllama_proto._phases import Phase
+from dllama_proto.endpoint import Endpoint
 from dllama_proto.events import Ack, WeightsEnd
 from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, Size3D, WeightHeader
 from dllama_proto.sync_plan import Transfer
 
 __all__ = [
     "ClosedEvent",
-    "Endpoint",
     "FaultEvent",
     "Forward",
     "Kind",
@@ -71,17 +71,6 @@ class LinkKind(StrEnum):
     UNKNOWN = "unknown"
     #: Something else that the capture has as well.
     FOREIGN = "foreign"
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One end of a TCP connection."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(slots=True, eq=False)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from dllama_proto.dissect.events import Endpoint
 from dllama_proto.dissect.frames import ACK, FIN, RST, SYN
+from dllama_proto.endpoint import Endpoint
 from dllama_proto.schemas.capture_file import (
     BLOCK_ENHANCED_PACKET,
     BLOCK_INTERFACE,

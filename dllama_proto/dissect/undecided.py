@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from dllama_proto._phases import Phase, Role
 from dllama_proto.connection import Connection
-from dllama_proto.dissect.events import Endpoint, LinkKind, Stream
+from dllama_proto.dissect.events import LinkKind, Stream
 from dllama_proto.dissect.tcp import Conversation, Direction
+from dllama_proto.endpoint import Endpoint
 from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.messages import Greeting
 

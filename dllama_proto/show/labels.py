@@ -129,7 +129,7 @@ def _message(event: MessageEvent) -> str:
     message = event.message
     match message:
         case Greeting():
-            peers = ", ".join(f"{peer.host}:{peer.port}" for peer in message.peers)
+            peers = ", ".join(str(peer.endpoint) for peer in message.peers)
             others = f"; the others: {peers}" if peers else ""
             return f"you are worker {message.worker_index} of {message.n_sockets}{others}"
         case Ack():

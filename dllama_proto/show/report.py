@@ -15,6 +15,7 @@ from typing import Any
 from dllama_proto.dissect.dissection import Dissection, dissect_pcap
 from dllama_proto.dissect.events import FaultEvent, MissingEvent, NoticeEvent, UnexplainedEvent, WireEvent
 from dllama_proto.dissect.session import Session
+from dllama_proto.endpoint import Endpoint
 from dllama_proto.messages import EmptyConfig, NetConfig, NodeConfig, OpConfig
 from dllama_proto.show.json_form import plain, totals_json
 from dllama_proto.show.labels import bytes_text, describe, pointer_text, quant_key_text, shape_text
@@ -151,7 +152,7 @@ def _timeline(spans: _Spans) -> dict[str, Any]:
 
 def _session(session: Session) -> dict[str, Any]:
     addresses = [
-        None if node is None else node.host if node.port is None else f"{node.host}:{node.port}"
+        None if node is None else node.host if node.port is None else str(Endpoint(node.host, node.port))
         for node in session.nodes
     ]
     net = session.net

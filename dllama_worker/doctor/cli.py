@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 
-from dllama_worker.arguments import argument
-from dllama_worker.root.address import WorkerAddress, parse_worker_address
+from dllama_proto.endpoint import Endpoint
+from dllama_worker.arguments import EachOnce, argument
 from dllama_worker.worker import cli
 from dllama_worker.worker.options import DEFAULT_PORT
 from dllama_worker.worker.settings_file import parse_arguments
@@ -36,6 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--peer",
         nargs="+",
+        action=EachOnce,
         type=argument(_peer),
         default=[],
         metavar="HOST[:PORT]",
@@ -50,10 +51,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _peer(text: str) -> WorkerAddress:
-    if ":" not in text or (text.startswith("[") and text.endswith("]")):
-        text = f"{text}:{DEFAULT_PORT}"
-    return parse_worker_address(text)
+def _peer(text: str) -> Endpoint:
+    return Endpoint.parse(text, default_port=DEFAULT_PORT)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from time import perf_counter
 
+from dllama_proto.endpoint import Endpoint
 from dllama_worker.doctor.finding import Finding, Grade
 from dllama_worker.errors import ExitCode
-from dllama_worker.root.address import WorkerAddress
 from dllama_worker.worker.options import WorkerOptions
 
 __all__ = ["check_peers", "check_ports"]
@@ -33,7 +33,7 @@ def check_ports(options: WorkerOptions) -> Iterator[Finding]:
 
 
 def _port(name: str, host: str, port: int) -> Finding:
-    text = f"{host}:{port}"
+    text = str(Endpoint(host, port))
     facts = {"host": host, "port": port}
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -44,7 +44,7 @@ def _port(name: str, host: str, port: int) -> Finding:
     return Finding(name, f"{text} is free", facts=facts)
 
 
-def check_peers(peers: Sequence[WorkerAddress], *, connect: bool) -> Iterator[Finding]:
+def check_peers(peers: Sequence[Endpoint], *, connect: bool) -> Iterator[Finding]:
     """Yield the round trip to each peer's host, and with ``connect`` whether its port answers.
 
     Nobody connects unasked: a C++ worker ends when somebody connects and leaves.
@@ -81,7 +81,7 @@ def _ping(host: str) -> Finding:
     return _round_trip(name, least, mean, most)
 
 
-def _connect(peer: WorkerAddress) -> Finding:
+def _connect(peer: Endpoint) -> Finding:
     name = f"connection to {peer}"
     times = []
     try:

@@ -10,6 +10,7 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from dllama_proto.endpoint import Endpoint
 from dllama_worker.errors import MachineError, UsageError
 from dllama_worker.monitoring.messages import MessageCounts
 from dllama_worker.monitoring.monitor import Monitor, WorkerPhase
@@ -58,7 +59,7 @@ class MetricsServer:
                 self._server = _Server(host, port, _application(self._monitor, self._messages))
             except OSError as error:
                 raise MachineError(
-                    f"cannot listen on {host}:{port} for metrics: {error.strerror or error}; "
+                    f"cannot listen on {Endpoint(host, port)} for metrics: {error.strerror or error}; "
                     "choose another --metrics-host or --metrics-port"
                 ) from error
             self._messages.start()

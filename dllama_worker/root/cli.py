@@ -8,9 +8,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from dllama_worker.arguments import argument, at_least, not_negative
+from dllama_worker.arguments import EachOnce, at_least, endpoint, not_negative
 from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS, set_up_logging
-from dllama_worker.root.address import parse_worker_address
 from dllama_worker.root.arguments import add_split_arguments, split_of
 from dllama_worker.root.options import CHAT_TEMPLATES, RootOptions
 from dllama_worker.root.planning.options import add_plan_arguments, plan_options
@@ -126,7 +125,8 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     add(
         "--workers",
         nargs="+",
-        type=argument(parse_worker_address),
+        action=EachOnce,
+        type=endpoint,
         default=[],
         metavar="HOST:PORT",
         help="workers that listen",

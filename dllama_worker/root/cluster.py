@@ -7,13 +7,13 @@ import time
 from collections.abc import Sequence
 
 from dllama_proto.connection import Connection, Role
+from dllama_proto.endpoint import Endpoint
 from dllama_proto.events import Ack, AckKind
 from dllama_proto.limits import Limits
 from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, Peer
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.channel import Channel
 from dllama_worker.node.transport import Link, lost
-from dllama_worker.root.address import WorkerAddress
 
 __all__ = ["Cluster"]
 
@@ -38,7 +38,7 @@ class Cluster:
 
     def __init__(
         self,
-        addresses: Sequence[WorkerAddress],
+        addresses: Sequence[Endpoint],
         limits: Limits | None = None,
         *,
         patient: bool = False,
@@ -115,7 +115,7 @@ class Cluster:
         self.links.clear()
         self._channels.clear()
 
-    def _greet(self, worker_index: int, address: WorkerAddress) -> None:
+    def _greet(self, worker_index: int, address: Endpoint) -> None:
         node_index = worker_index + 1
         name = f"node {node_index} ({address})"
         try:
@@ -130,7 +130,7 @@ class Cluster:
         channel.send(Greeting(len(self.addresses), worker_index, peers))
         channel.expect(Ack)
 
-    def _dial(self, address: WorkerAddress) -> socket.socket:
+    def _dial(self, address: Endpoint) -> socket.socket:
         deadline = time.monotonic() + self._patience
         while True:
             try:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from dllama_proto.endpoint import Endpoint
 from dllama_worker.errors import MachineError
-from dllama_worker.root.address import WorkerAddress
 
 __all__ = ["LocalWorkers"]
 
@@ -43,13 +43,13 @@ class LocalWorkers:
         self._command = [sys.executable, "-m", "dllama_worker", *arguments]
         self._count = count
         self._processes: list[_Process] = []
-        self.addresses: tuple[WorkerAddress, ...] = ()
+        self.addresses: tuple[Endpoint, ...] = ()
 
     def __enter__(self) -> LocalWorkers:
         """Start them all at once, then wait for each to listen. Raises MachineError."""
         try:
             self._processes = [_Process(self._command) for _ in range(self._count)]
-            self.addresses = tuple(WorkerAddress("127.0.0.1", p.wait_for_port()) for p in self._processes)
+            self.addresses = tuple(Endpoint("127.0.0.1", p.wait_for_port()) for p in self._processes)
         except BaseException:
             self._end()
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dllama_worker.root.address import WorkerAddress
+from dllama_proto.endpoint import Endpoint
 from dllama_worker.sharding.split import EVEN, Split
 
 __all__ = ["CHAT_TEMPLATES", "COMMANDS", "RootOptions"]
@@ -39,7 +39,7 @@ class RootOptions:
     buffer_float_type: str | None = None
     max_seq_len: int = 0
     n_threads: int = 1
-    workers: tuple[WorkerAddress, ...] = ()
+    workers: tuple[Endpoint, ...] = ()
     local_workers: int = 0
     split: Split = EVEN
     memory: tuple[int, ...] | None = None

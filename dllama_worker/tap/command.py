@@ -17,9 +17,9 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from dllama_proto.dissect.events import Endpoint
+from dllama_proto.endpoint import Endpoint, repeated
 from dllama_proto.messages import Peer
-from dllama_worker.arguments import is_host
+from dllama_worker.arguments import argument
 
 __all__ = ["Recorder", "add_command", "run_tap"]
 
@@ -28,6 +28,10 @@ Stands between a root and a worker (or several): listens where the root is told 
 everything on, and shows each message as it passes. Give --listen and --to again for more workers: in one tap
 the links between workers are understood as well, if the root was given the taps' addresses. Options that are
 not listed here go to "dllama-proto dissect"."""
+
+
+#: Where a tap listens, or dials, whose host was left out.
+_LOOPBACK = "127.0.0.1"
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -41,7 +45,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add = parser.add_argument
     add(
         "--listen",
-        type=_endpoint,
+        type=argument(_listening),
         action="append",
         required=True,
         metavar="H:P",
@@ -49,7 +53,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     add(
         "--to",
-        type=_endpoint,
+        type=argument(_dialled),
         action="append",
         required=True,
         metavar="H:P",
@@ -61,7 +65,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add("--quiet", action="store_true", help="show nothing, only record")
     add(
         "--peers",
-        type=_replacement,
+        type=argument(_replacement),
         action="append",
         default=[],
         metavar="H:P=H:P",
@@ -70,20 +74,45 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.set_defaults(run=run_tap, takes_more=True)
 
 
-def _endpoint(text: str) -> Endpoint:
-    host, colon, port = text.rpartition(":")
-    host = host.strip("[]") or "127.0.0.1"
-    if not colon or not is_host(host) or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        raise argparse.ArgumentTypeError(f"expected HOST:PORT, got {text!r}")
-    return Endpoint(host, int(port))
+def _listening(text: str) -> Endpoint:
+    return _one(text, any_port=True)
+
+
+def _dialled(text: str) -> Endpoint:
+    return _one(text, any_port=False)
+
+
+def _one(text: str, *, any_port: bool) -> Endpoint:
+    if "," in text:
+        raise ValueError(f"expected one HOST:PORT, got {text!r}: give the flag again for each")
+    return Endpoint.parse(text, default_host=_LOOPBACK, any_port=any_port)
 
 
 def _replacement(text: str) -> tuple[Peer, Peer]:
     old, equals, new = text.partition("=")
     if not equals:
-        raise argparse.ArgumentTypeError(f"expected HOST:PORT=HOST:PORT, got {text!r}")
-    ends = _endpoint(old), _endpoint(new)
-    return Peer(ends[0].host, ends[0].port), Peer(ends[1].host, ends[1].port)
+        raise ValueError(f"expected HOST:PORT=HOST:PORT, got {text!r}")
+    return _peer(_dialled(old)), _peer(_dialled(new))
+
+
+def _peer(endpoint: Endpoint) -> Peer:
+    return Peer(endpoint.host, endpoint.port)
+
+
+def _fault_of(listen: Sequence[Endpoint], to: Sequence[Endpoint]) -> str:
+    """Return what is wrong with the routes together, or nothing."""
+    if len(listen) != len(to):
+        return "every --listen needs its --to"
+    twice = repeated(end for end in listen if end.port)
+    if twice is not None:
+        return f"argument --listen: {twice} is there twice: give each its own port"
+    twice = repeated(to)
+    if twice is not None:
+        return f"argument --to: {twice} is there twice: name each worker once"
+    for one, other in zip(listen, to, strict=True):
+        if one.key == other.key:
+            return f"{one} would pass on to itself: --listen is where the root dials, --to is the worker"
+    return ""
 
 
 class Recorder:
@@ -120,8 +149,9 @@ def run_tap(arguments: argparse.Namespace) -> int:
     from dllama_proto.dissect.recording import file_header
     from dllama_worker.tap.proxy import Route, TapServer
 
-    if len(arguments.listen) != len(arguments.to):
-        print("dllama-proto tap: error: every --listen needs its --to", file=sys.stderr)
+    fault = _fault_of(arguments.listen, arguments.to)
+    if fault:
+        print(f"dllama-proto tap: error: {fault}", file=sys.stderr)
         return 2
     stopping = threading.Event()
 

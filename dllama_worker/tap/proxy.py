@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from dllama_proto.dissect.events import Endpoint
 from dllama_proto.dissect.recording import RecordedConnection
+from dllama_proto.endpoint import Endpoint
 from dllama_proto.messages import Peer
 from dllama_worker.tap.peers import PeerRewriter
 
@@ -90,7 +90,10 @@ class TapServer:
             return
         with self._lock:
             self._sockets |= {client, server}
-        dialler, listener = _endpoint(client.getpeername()), _endpoint(client.getsockname())
+        dialler, listener = (
+            Endpoint.of_socket(client.getpeername()),
+            Endpoint.of_socket(client.getsockname()),
+        )
         recorded = RecordedConnection(dialler, listener)
         self._record(recorded.opened(time.time_ns()))
         for sock in (client, server):
@@ -147,8 +150,3 @@ class _Pump:
         if data:
             self._record(self._recorded.data(time.time_ns(), data, from_dialler=self._from_dialler))
             self._target.sendall(data)
-
-
-def _endpoint(address: tuple[str, int]) -> Endpoint:
-    host = address[0].partition("%")[0]
-    return Endpoint(host, address[1])

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dllama_worker.arguments import at_least, network, port, seconds, size
+from dllama_worker.arguments import at_least, host, network, port, seconds, size
 from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS, set_up_logging
 from dllama_worker.worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
 from dllama_worker.worker.settings_file import parse_arguments
@@ -42,7 +42,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--config", type=Path, metavar="FILE", help="TOML file of flags, as nthreads = 4; flags override it"
     )
-    add("--host", default=DEFAULT_HOST, help="address to listen on (default: %(default)s)")
+    add("--host", type=host, default=DEFAULT_HOST, help="address to listen on (default: %(default)s)")
     add(
         "--port",
         type=port,
@@ -80,6 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add(
         "--metrics-host",
+        type=host,
         default=DEFAULT_HOST,
         metavar="HOST",
         help="address for the metrics (default: %(default)s)",

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
+from dllama_proto.endpoint import Endpoint
 from dllama_worker.errors import MachineError
 from dllama_worker.report import Report
 
@@ -39,7 +40,7 @@ class PendingConnection:
     @property
     def address(self) -> str:
         """The address as people write it."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return str(Endpoint(self.host, self.port))
 
 
 class Listener:
@@ -68,7 +69,8 @@ class Listener:
                 self._listener = socket.create_server((host, port), family=family, backlog=64)
             except OSError as error:
                 raise MachineError(
-                    f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --host or --port"
+                    f"cannot listen on {Endpoint(host, port)}: {error.strerror or error}; "
+                    "choose another --host or --port"
                 ) from error
             # A caller may leave between being announced and being accepted: nobody must wait for the next.
             self._listener.setblocking(False)

@@ -56,7 +56,7 @@ def join_mesh(
     lookups = resolver.look_up(greeting.peers, watch, deadline)
     for position, (peer, lookup) in enumerate(zip(greeting.peers, lookups, strict=True)):
         node = node_of_socket(own_node, position + 1)
-        name = f"node {node} ({peer.host}:{peer.port})"
+        name = f"node {node} ({peer.endpoint})"
         if node < own_node:
             expected[node] = _Expected(name, frozenset(address.host for address in lookup.addresses))
         else:

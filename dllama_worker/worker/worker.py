@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from dllama_ops.errors import KernelDataError
+from dllama_proto.endpoint import Endpoint
 from dllama_proto.errors import LocalProtocolError, RemoteProtocolError
 from dllama_worker.errors import ExitCode, NodeError, UsageError, exit_code
 from dllama_worker.model.reader import open_model
@@ -182,18 +183,18 @@ class Worker:
         note = ""
         if ip_address(host).is_loopback:
             note = " (this machine only; --host 0.0.0.0 opens it to the network, without authentication)"
-        self._report.info("listening", f"listening on {host}:{port}{note}", host=host, port=port)
+        self._report.info("listening", f"listening on {Endpoint(host, port)}{note}", host=host, port=port)
         if not note and not self.options.allow:
             self._report.warning(
                 "open_to_all",
-                f"whoever reaches {host}:{port} can use this worker, there are no passwords: name the networks of "
-                "root and workers with --allow",
+                f"whoever reaches {Endpoint(host, port)} can use this worker, there are no passwords: "
+                "name the networks of root and workers with --allow",
             )
         if self._metrics is not None:
             host, port = self._metrics.start()
             self._report.info(
                 "metrics",
-                f"metrics at http://{_url_host(host)}:{port}/metrics, health at /healthz",
+                f"metrics at http://{Endpoint(host, port)}/metrics, health at /healthz",
                 host=host,
                 port=port,
             )
@@ -211,10 +212,6 @@ class Worker:
             self._report.error("session_failed", text, traceback=error, kind=kind)
         else:
             self._report.warning("session_failed", f"session ended: {error}", kind=kind, reason=str(error))
-
-
-def _url_host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
 
 
 def _blame(error: Exception) -> ExitCode:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dllama_proto.endpoint import Endpoint
 from dllama_proto.enums import FloatType
 from dllama_proto.events import Ack, AckKind, WeightsEnd
 from dllama_proto.messages import NetConfig, NodeConfig
@@ -21,7 +22,6 @@ from dllama_worker.model.reader import open_model
 from dllama_worker.node.kernels import choose_kernels
 from dllama_worker.node.node import Node
 from dllama_worker.report import Report
-from dllama_worker.root.address import WorkerAddress, parse_worker_address
 from dllama_worker.root.cluster import Cluster
 from dllama_worker.root.generation import Generation
 from dllama_worker.root.inference import Inference
@@ -45,7 +45,7 @@ ACK = bytes.fromhex("aaaa6701")
 class _Puppet(Cluster):
     """A cluster whose conversation can be held at a point. The last worker is the one that is looked at."""
 
-    def __init__(self, addresses: Sequence[WorkerAddress], point: str) -> None:
+    def __init__(self, addresses: Sequence[Endpoint], point: str) -> None:
         super().__init__(addresses)
         self._point = point
         self._n_commands = 0
@@ -107,7 +107,7 @@ def _main() -> None:
     report = Report()
     model = open_model(Path(MODEL_PATH))
     tokenizer = load_tokenizer(Path(TOKENIZER_PATH))
-    cluster = _Puppet([parse_worker_address(address) for address in addresses], point)
+    cluster = _Puppet([Endpoint.parse(address) for address in addresses], point)
     partition = even_partition(model.header, cluster.n_nodes)
     layout = build_layout(model.header, partition, FloatType.Q80)
     cluster.connect()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from dllama_proto.endpoint import Endpoint
 from dllama_proto.enums import FloatType
 from dllama_proto.limits import Limits
 from dllama_proto.verify import verify_net_config, verify_node_config
@@ -27,7 +28,6 @@ from dllama_worker.node.binding import bind
 from dllama_worker.node.kernels import choose_kernels
 from dllama_worker.node.memory import NodeMemory
 from dllama_worker.report import Report
-from dllama_worker.root.address import WorkerAddress
 from dllama_worker.root.cluster import Cluster
 from dllama_worker.root.decide import decide_partition
 from dllama_worker.root.options import RootOptions
@@ -67,12 +67,12 @@ def test_probes_are_sound_and_no_larger_than_asked_for(preset: str, weights: Flo
 
 
 @contextmanager
-def serving(n_workers: int) -> Iterator[list[WorkerAddress]]:
+def serving(n_workers: int) -> Iterator[list[Endpoint]]:
     """Run workers in threads, each for one session after another."""
     workers = [Worker(port=0) for _ in range(n_workers)]
     threads = [threading.Thread(target=worker.serve_forever) for worker in workers]
     try:
-        addresses = [WorkerAddress(*worker.listen()) for worker in workers]
+        addresses = [Endpoint(*worker.listen()) for worker in workers]
         for thread in threads:
             thread.start()
         yield addresses
@@ -112,7 +112,7 @@ def test_workers_are_measured_and_listen_again(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_worker_that_does_not_answer_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = WorkerAddress("127.0.0.1", listener.getsockname()[1])
+        address = Endpoint("127.0.0.1", listener.getsockname()[1])
         closer = threading.Thread(target=lambda: listener.accept()[0].close())
         closer.start()
         model = open_model(Path(MODEL_PATH))
@@ -125,7 +125,7 @@ def test_a_worker_that_does_not_answer_is_named() -> None:
 
 def test_a_patient_root_waits_until_a_worker_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = WorkerAddress("127.0.0.1", taken.getsockname()[1])
+        address = Endpoint("127.0.0.1", taken.getsockname()[1])
     with pytest.raises(PeerLost, match="Connection refused"):
         Cluster([address]).connect()
     worker = Worker(port=address.port)
@@ -152,13 +152,13 @@ def test_a_patient_root_waits_until_a_worker_listens() -> None:
         ({"memory": (1, 2, 3)}, "--memory has 3 values, expected 1 or 2"),
         ({"memory": (10**6,)}, "the model does not fit so: node 0 needs 3.3 MB and has 1.0 MB"),
         (
-            {"workers": (WorkerAddress("127.0.0.1", 9),) * 8, "split": _AUTO},
+            {"workers": (Endpoint("127.0.0.1", 9),) * 8, "split": _AUTO},
             "9 computing nodes cannot share",
         ),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_connection(options: dict[str, Any], complaint: str) -> None:
-    asked = RootOptions("inference", **{"workers": (WorkerAddress("127.0.0.1", 9),)} | options)
+    asked = RootOptions("inference", **{"workers": (Endpoint("127.0.0.1", 9),)} | options)
     with pytest.raises(UsageError, match=complaint):
         decide_partition(asked, open_model(Path(MODEL_PATH)), FloatType.Q80, _TABLE, Report())
 

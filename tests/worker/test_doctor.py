@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from dllama_proto.endpoint import Endpoint
 from dllama_worker.doctor.finding import Finding, Grade
 from dllama_worker.doctor.network_checks import check_peers, check_ports
 from dllama_worker.doctor.report import print_findings
 from dllama_worker.errors import ExitCode
 from dllama_worker.node.machine import cgroup_cores, cgroup_free_memory
-from dllama_worker.root.address import WorkerAddress
 from dllama_worker.worker.options import WorkerOptions
 
 REPOSITORY = Path(__file__).parents[2]
@@ -104,7 +104,7 @@ def test_every_ping_program_is_understood(
 ) -> None:
     fake_ping(tmp_path, says)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    [finding] = check_peers([WorkerAddress("10.0.0.2", 9990)], connect=False)
+    [finding] = check_peers([Endpoint("10.0.0.2", 9990)], connect=False)
     assert (finding.name, finding.grade) == ("round trip to 10.0.0.2", grade)
     assert finding.facts["middle_ms"] in (0.2, 3.2)
     assert ("Wi-Fi" in finding.advice) == (grade is Grade.WARNING)
@@ -115,14 +115,14 @@ def test_a_host_that_does_not_answer_is_a_failure_of_the_peer(
 ) -> None:
     fake_ping(tmp_path, "", "ping: nosuch: Name or service not known")
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    [finding] = check_peers([WorkerAddress("nosuch", 9990)], connect=False)
+    [finding] = check_peers([Endpoint("nosuch", 9990)], connect=False)
     assert (finding.grade, finding.exit_code) == (Grade.FAILURE, ExitCode.PEER)
     assert finding.text == "nosuch: Name or service not known"
 
 
 def test_without_a_ping_program_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    [finding] = check_peers([WorkerAddress("10.0.0.2", 9990)], connect=False)
+    [finding] = check_peers([Endpoint("10.0.0.2", 9990)], connect=False)
     assert (finding.text, finding.grade) == ("not measured", Grade.WARNING)
 
 
@@ -131,7 +131,7 @@ def test_it_connects_only_when_told_to(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
-        peer = WorkerAddress("127.0.0.1", listener.getsockname()[1])
+        peer = Endpoint("127.0.0.1", listener.getsockname()[1])
         assert len(list(check_peers([peer], connect=False))) == 1
         with pytest.raises(BlockingIOError):
             listener.accept()
