@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
+from dllama_proto.printable import printable
+
 __all__ = ["Endpoint", "parse_host", "repeated"]
 
 _MAX_PORT = 65_535
@@ -112,9 +114,8 @@ def _check_form(text: str) -> None:
     """Tell apart what people write instead of an endpoint: lists, URLs."""
     if "," in text or len(text.split()) > 1:
         words = re.findall(r"[^\s,]+", text)
-        raise ValueError(
-            f"expected one HOST:PORT, got {text!r}: separate workers by spaces: {' '.join(words)}"
-        )
+        advice = printable(" ".join(words))
+        raise ValueError(f"expected one HOST:PORT, got {text!r}: separate workers by spaces: {advice}")
     scheme = _SCHEME.match(text)
     address = text[scheme.end() :] if scheme else text
     path = _PATH.search(address)
@@ -164,7 +165,7 @@ def _port(text: str, port: str, least: int) -> int:
 
 
 def _wrong(text: str, advice: str) -> ValueError:
-    return ValueError(f"expected HOST:PORT, got {text!r}: {advice}")
+    return ValueError(f"expected HOST:PORT, got {text!r}: {printable(advice)}")
 
 
 def _is_ipv6(text: str) -> bool:
@@ -176,7 +177,7 @@ def _is_ipv6(text: str) -> bool:
 
 def _is_name(text: str) -> bool:
     """Tell whether sockets take it for the name of a host, or an IPv4 address; there may be none of that name."""
-    if ":" in text or _NOT_IN_HOSTS.search(text):
+    if ":" in text or not text.isprintable() or _NOT_IN_HOSTS.search(text):
         return False
     try:
         return bool(text.encode("idna"))
