@@ -30,7 +30,8 @@ DLLAMA_INLINE void prefetch_row(const float *p, uint32_t n) {
 
 // scores[h][0..4) = query[h] . key of four positions
 template <int kHeads>
-DLLAMA_INLINE void dot_4(float *const *scores, const float *const *query, const float *keys, size_t stride, uint32_t head_dim) {
+DLLAMA_INLINE void dot_4(float *const *scores, const float *const *query, const float *keys, size_t stride,
+                         uint32_t head_dim) {
     F s[kHeads][4];
     for (int h = 0; h < kHeads; h++)
         for (int t = 0; t < 4; t++)
@@ -66,7 +67,8 @@ float dot(const float *a, const float *b, uint32_t n) {
 }
 
 // scores[h][0..n_positions) = query[h] . key / root, for n_heads <= kMostHeads
-void score_block(float *const *scores, const float *const *query, uint32_t n_heads, const float *keys, size_t stride, uint32_t n_positions, uint32_t head_dim, float root) {
+void score_block(float *const *scores, const float *const *query, uint32_t n_heads, const float *keys, size_t stride,
+                 uint32_t n_positions, uint32_t head_dim, float root) {
     uint32_t t = 0;
     for (; t + 4 <= n_positions; t += 4)
         for (uint32_t h = 0; h < n_heads;) {
@@ -109,12 +111,14 @@ void transpose(float *transposed, const float *keys, size_t stride, uint32_t n_p
         for (uint32_t i = 0; i < head_dim; i++)
             transposed[(size_t)i * kAttentionPositions + t] = keys[t * stride + i];
     for (uint32_t i = 0; i < head_dim && n_positions < kAttentionPositions; i++)
-        memset(transposed + (size_t)i * kAttentionPositions + n_positions, 0, (kAttentionPositions - n_positions) * sizeof(float));
+        memset(transposed + (size_t)i * kAttentionPositions + n_positions, 0,
+               (kAttentionPositions - n_positions) * sizeof(float));
 }
 
 // scores[q] (kAttentionPositions) = query[q] . transposed / root
 template <int kQueries>
-void score_transposed(float (*scores)[kAttentionPositions], const float *const *query, const float *transposed, uint32_t head_dim, float root) {
+void score_transposed(float (*scores)[kAttentionPositions], const float *const *query, const float *transposed,
+                      uint32_t head_dim, float root) {
     for (uint32_t t = 0; t < kAttentionPositions; t += kTileVectors * kWidth) {
         F total[kQueries][kTileVectors];
         for (int q = 0; q < kQueries; q++)
@@ -138,7 +142,8 @@ void score_transposed(float (*scores)[kAttentionPositions], const float *const *
 
 // out[h] (columns) += sum over positions of weights[h][t] * values[t], for kHeads heads and 4 vectors of columns
 template <int kHeads, int kVectors>
-DLLAMA_INLINE void add_values(float *const *out, const float *const *weights, const float *values, size_t stride, uint32_t n_positions, uint32_t column) {
+DLLAMA_INLINE void add_values(float *const *out, const float *const *weights, const float *values, size_t stride,
+                              uint32_t n_positions, uint32_t column) {
     F total[kHeads][kVectors];
     for (int h = 0; h < kHeads; h++)
         for (int v = 0; v < kVectors; v++)
@@ -160,7 +165,8 @@ DLLAMA_INLINE void add_values(float *const *out, const float *const *weights, co
 }
 
 template <int kHeads>
-void add_value_block(float *const *out, const float *const *weights, const float *values, size_t stride, uint32_t n_positions, uint32_t head_dim) {
+void add_value_block(float *const *out, const float *const *weights, const float *values, size_t stride,
+                     uint32_t n_positions, uint32_t head_dim) {
     uint32_t column = 0;
     for (; column + 4 * kWidth <= head_dim; column += 4 * kWidth)
         add_values<kHeads, 4>(out, weights, values, stride, n_positions, column);
@@ -172,7 +178,8 @@ void add_value_block(float *const *out, const float *const *weights, const float
                 out[h][column] += weights[h][t] * values[t * stride + column];
 }
 
-void add_value_block(uint32_t n_heads, float *const *out, const float *const *weights, const float *values, size_t stride, uint32_t n_positions, uint32_t head_dim) {
+void add_value_block(uint32_t n_heads, float *const *out, const float *const *weights, const float *values,
+                     size_t stride, uint32_t n_positions, uint32_t head_dim) {
     switch (n_heads) {
     case 1: return add_value_block<1>(out, weights, values, stride, n_positions, head_dim);
     case 2: return add_value_block<2>(out, weights, values, stride, n_positions, head_dim);
@@ -228,8 +235,12 @@ private:
     uint32_t row_of(uint32_t i) const { return y0_ + i / n_heads_; }
     uint32_t head_of(uint32_t i) const { return h0_ + i % n_heads_; }
     uint32_t n_positions(uint32_t i) const { return (uint32_t)f32_row(params_.positions, 0, row_of(i))[0] + 1; }
-    const float *query(uint32_t i) const { return f32_row(params_.query, 0, row_of(i)) + (size_t)head_of(i) * params_.head_dim; }
-    float *scores(uint32_t i) const { return f32_row(params_.att, 0, row_of(i)) + (size_t)head_of(i) * params_.seq_len; }
+    const float *query(uint32_t i) const {
+        return f32_row(params_.query, 0, row_of(i)) + (size_t)head_of(i) * params_.head_dim;
+    }
+    float *scores(uint32_t i) const {
+        return f32_row(params_.att, 0, row_of(i)) + (size_t)head_of(i) * params_.seq_len;
+    }
     float *out(uint32_t i) const { return f32_row(op_.output, 0, row_of(i)) + (size_t)head_of(i) * params_.head_dim; }
 
     // The same values of the next block, which is asked for while this one is worked on.
@@ -250,7 +261,8 @@ private:
         }
         prefetch(keys_, key_stride_, t + n, n);
         const uint32_t left = n_positions(i) - t;
-        score_block(to, from, n_heads_, keys_ + t * key_stride_, key_stride_, left < n ? left : n, params_.head_dim, root_);
+        score_block(to, from, n_heads_, keys_ + t * key_stride_, key_stride_, left < n ? left : n, params_.head_dim,
+                    root_);
     }
 
     // All queries, four at a time.
@@ -296,7 +308,8 @@ private:
             const uint32_t end = n_positions(i + q) < t + n ? n_positions(i + q) : t + n;
             const float *rest = weights[q] + done;
             if (end > t + done)
-                add_value_block(1, to + q, &rest, values + done * value_stride_, value_stride_, end - t - done, params_.head_dim);
+                add_value_block(1, to + q, &rest, values + done * value_stride_, value_stride_, end - t - done,
+                                params_.head_dim);
         }
     }
 
@@ -340,7 +353,9 @@ Fault multihead_att_f32(const OpContext &op, const Region &region, Scratch scrat
     float *transposed = (float *)scratch.data;
     if (region.y1 - region.y0 == 1) {
         // Blocks of positions outside, heads inside: the caches are read from one end to the other.
-        for_each_block([&](uint32_t t, uint32_t n) { for_each_group([&](const Queries &group) { group.score(t, n, transposed); }); });
+        for_each_block([&](uint32_t t, uint32_t n) {
+            for_each_group([&](const Queries &group) { group.score(t, n, transposed); });
+        });
         for_each_group([](const Queries &group) { group.weigh(); });
         for_each_block([&](uint32_t t, uint32_t n) { for_each_group([&](const Queries &group) { group.add(t, n); }); });
     } else {

@@ -30,9 +30,9 @@ struct Scratch {
 using Kernel = Fault (*)(const OpContext &op, const Region &region, Scratch scratch);
 
 struct KernelSet {
-    const char *name;    // "baseline", "avx2", "avx512", "neon"
-    uint32_t tile_rows;  // rows interleaved in a packed Q40 weight
-    uint32_t group_rows; // Q80 input rows that share one pass over a weight tile
+    const char *name;        // "baseline", "avx2", "avx512", "neon"
+    uint32_t tile_rows;      // rows interleaved in a packed Q40 weight
+    uint32_t group_rows;     // Q80 input rows that share one pass over a weight tile
     uint32_t f32_group_rows; // F32 input rows that do over F32 weight rows
     Kernel prepare_rows;
     // Adds up n_bytes (a multiple of 256) as 32-bit numbers: reading, and next to nothing else.

@@ -56,7 +56,8 @@ float f32_dot(const float *in, const float *w, uint32_t n) {
 }
 
 // Columns x0..x1 of n_rows <= kF32GroupRows outputs.
-void f32_rows(float *const *out, const float *const *in, uint32_t n_rows, const float *w, uint32_t n, uint32_t x0, uint32_t x1) {
+void f32_rows(float *const *out, const float *const *in, uint32_t n_rows, const float *w, uint32_t n, uint32_t x0,
+              uint32_t x1) {
     uint32_t x = x0;
     for (; x + 4 <= x1; x += 4) {
         float *to[kF32GroupRows];
@@ -247,7 +248,8 @@ Fault q40_experts(const OpContext &op, const Region &region, Scratch scratch) {
             }
         if (n > 1)
             gather(group, rows, n, n_blocks);
-        q40_tiles(out, region.x0, region.x1, n > 1 ? group : rows[0], n, op.weight.data + (size_t)expert * op.weight.z_stride, n_blocks);
+        q40_tiles(out, region.x0, region.x1, n > 1 ? group : rows[0], n,
+                  op.weight.data + (size_t)expert * op.weight.z_stride, n_blocks);
     }
     return fault;
 }
@@ -270,7 +272,8 @@ Fault matmul_q80_q40(const OpContext &op, const Region &region, Scratch scratch)
             for (uint32_t r = 0; r < n_rows; r++)
                 out[r] = f32_row(op.output, 0, y0 + r);
             const uint32_t end = region.x1 - x < columns ? region.x1 : x + columns;
-            q40_tiles(out, x, end, op.params.matmul.prepared + (size_t)y0 * n_blocks * kPreparedBlockBytes, n_rows, op.weight.data, n_blocks);
+            q40_tiles(out, x, end, op.params.matmul.prepared + (size_t)y0 * n_blocks * kPreparedBlockBytes, n_rows,
+                      op.weight.data, n_blocks);
         }
     return kNoFault;
 }
@@ -293,7 +296,8 @@ Fault prepare_rows(const OpContext &op, const Region &region, Scratch) {
             const uint32_t r = z * region.batch_size + y - first;
             const BlockQ80 *in = q80_row(op.input, z, y);
             for (uint32_t b = region.x0 / kBlockSize; b < region.x1 / kBlockSize; b++) {
-                unsigned char *to = params.prepared + ((size_t)first * n_blocks + (size_t)b * group_size) * kPreparedBlockBytes;
+                unsigned char *to =
+                    params.prepared + ((size_t)first * n_blocks + (size_t)b * group_size) * kPreparedBlockBytes;
                 int32_t total = 0;
                 for (uint32_t i = 0; i < kBlockSize; i++)
                     total += in[b].qs[i];

@@ -70,12 +70,8 @@ private:
         const auto u32 = [&](const char *name) { return number<uint32_t>(p, name); };
         const auto at = [&](const char *name) { return tensor(p.attr(name)); };
         switch (op.code) {
-        case OpCode::inv_rms:
-            op.params.inv_rms = {number<float>(p, "epsilon"), u32("n_columns")};
-            break;
-        case OpCode::rms_norm:
-            op.params.rms_norm = {u32("n_columns"), at("inv_rms")};
-            break;
+        case OpCode::inv_rms: op.params.inv_rms = {number<float>(p, "epsilon"), u32("n_columns")}; break;
+        case OpCode::rms_norm: op.params.rms_norm = {u32("n_columns"), at("inv_rms")}; break;
         case OpCode::matmul: {
             op.params.matmul = {u32("n_experts"), u32("n_active_experts"), Tensor{}, nullptr};
             if (op.params.matmul.n_active_experts != 0)
@@ -98,23 +94,15 @@ private:
             break;
         }
         case OpCode::multihead_att:
-            op.params.multihead_att = {u32("n_heads"), u32("n_heads0"), u32("n_kv_heads"), u32("head_dim"), u32("seq_len"), u32("kv_dim0"),
-                                       at("positions"), at("query"), at("key_cache"), at("value_cache"), at("att")};
+            op.params.multihead_att = {u32("n_heads"),  u32("n_heads0"),   u32("n_kv_heads"), u32("head_dim"),
+                                       u32("seq_len"),  u32("kv_dim0"),    at("positions"),   at("query"),
+                                       at("key_cache"), at("value_cache"), at("att")};
             break;
-        case OpCode::mul:
-            op.params.mul = {at("multiplier")};
-            break;
-        case OpCode::scale:
-            op.params.scale = {at("scale")};
-            break;
-        case OpCode::shift:
-            op.params.shift = {at("indexes")};
-            break;
-        case OpCode::moe_gate:
-            op.params.moe_gate = {u32("k"), number<bool>(p, "norm_topk"), at("indexes")};
-            break;
-        default:
-            break;
+        case OpCode::mul: op.params.mul = {at("multiplier")}; break;
+        case OpCode::scale: op.params.scale = {at("scale")}; break;
+        case OpCode::shift: op.params.shift = {at("indexes")}; break;
+        case OpCode::moe_gate: op.params.moe_gate = {u32("k"), number<bool>(p, "norm_topk"), at("indexes")}; break;
+        default: break;
         }
     }
 
@@ -214,7 +202,10 @@ NB_MODULE(_core, m) {
         },
         "Names of the kernel sets that this processor can run, slowest first.");
     m.def(
-        "has_kernel", [](const std::string &kernels, int code, int quant) { return kernel_set_or_throw(kernels).find(OpCode(code), QuantType(quant)) != nullptr; },
+        "has_kernel",
+        [](const std::string &kernels, int code, int quant) {
+            return kernel_set_or_throw(kernels).find(OpCode(code), QuantType(quant)) != nullptr;
+        },
         "kernels"_a, "code"_a, "quant"_a, "Whether a kernel set has a kernel for a key.");
 
     m.def("read_bandwidth", &read_bandwidth, "n_bytes"_a, "n_passes"_a, nb::call_guard<nb::gil_scoped_release>(),
@@ -226,22 +217,29 @@ NB_MODULE(_core, m) {
     nb::class_<Weight>(m, "Weight", "A weight in the layout that its kernel reads.")
         .def(
             "__init__",
-            [](Weight *self, const std::string &kernels, int float_type, uint32_t z, uint32_t y, uint32_t x, bool is_looked_up) {
+            [](Weight *self, const std::string &kernels, int float_type, uint32_t z, uint32_t y, uint32_t x,
+               bool is_looked_up) {
                 const KernelSet &set = kernel_set_or_throw(kernels);
                 const FloatType type = FloatType(float_type);
                 new (self) Weight(type, z, y, x, type == FloatType::q40 ? set.tile_rows : 0, is_looked_up);
             },
             "kernels"_a, "float_type"_a, "z"_a, "y"_a, "x"_a, "is_looked_up"_a = false)
-        .def("load", &load, "offset"_a, "data"_a, "Take a piece of the wire's bytes. Raises IndexError where it does not fit.")
-        .def("touch", &Weight::touch, nb::call_guard<nb::gil_scoped_release>(), "Have the memory made ready before anything is loaded.")
-        .def("raw_address", &raw_address, "offset"_a, "n"_a, "Address of a piece to be filled in place, or None where the layout is not the wire's.");
+        .def("load", &load, "offset"_a, "data"_a,
+             "Take a piece of the wire's bytes. Raises IndexError where it does not fit.")
+        .def("touch", &Weight::touch, nb::call_guard<nb::gil_scoped_release>(),
+             "Have the memory made ready before anything is loaded.")
+        .def("raw_address", &raw_address, "offset"_a, "n"_a,
+             "Address of a piece to be filled in place, or None where the layout is not the wire's.");
 
     nb::class_<Op>(m, "Op", "An op's context, read once.")
-        .def(nb::init<nb::object, const std::string &, std::shared_ptr<Weight>>(), "context"_a, "kernels"_a, "weight"_a.none());
+        .def(nb::init<nb::object, const std::string &, std::shared_ptr<Weight>>(), "context"_a, "kernels"_a,
+             "weight"_a.none());
 
     nb::class_<BoundPlan>(m, "Plan", "Ops that run in one call, on all threads, without the interpreter's lock.")
         .def(nb::init<std::vector<std::shared_ptr<Op>>, std::shared_ptr<Engine>>(), "ops"_a, "engine"_a)
-        .def("run", &BoundPlan::run, "batch_size"_a, "Run on the first rows; returns None, or (op, kind, value, limit) of an index out of range.")
-        .def("run_timed", &BoundPlan::run_timed, "batch_size"_a, "Run as run does; returns what it returns, and the seconds of each op.")
+        .def("run", &BoundPlan::run, "batch_size"_a,
+             "Run on the first rows; returns None, or (op, kind, value, limit) of an index out of range.")
+        .def("run_timed", &BoundPlan::run_timed, "batch_size"_a,
+             "Run as run does; returns what it returns, and the seconds of each op.")
         .def_prop_ro("n_steps", &BoundPlan::n_steps, "Steps between two barriers.");
 }

@@ -28,7 +28,8 @@ Fault inv_rms_f32(const OpContext &op, const Region &region, Scratch) {
         const float *in = f32_row(op.input, 0, y);
         float *out = f32_row(op.output, 0, y);
         for (uint32_t c = 0; c < params.n_columns; c++)
-            out[c] = 1.0f / __builtin_sqrtf(sum_of_squares(in + (size_t)c * width, width) / (float)width + params.epsilon);
+            out[c] =
+                1.0f / __builtin_sqrtf(sum_of_squares(in + (size_t)c * width, width) / (float)width + params.epsilon);
     }
     return kNoFault;
 }

@@ -51,9 +51,9 @@ struct RmsNormParams {
 };
 
 struct MatmulParams {
-    uint32_t n_experts, n_active_experts;   // both 0 without experts
-    Tensor active_expert_indexes;           // F32 [1][n_batches][n_active_experts]
-    const unsigned char *prepared;          // set by the plan: the input as prepare_rows wrote it
+    uint32_t n_experts, n_active_experts; // both 0 without experts
+    Tensor active_expert_indexes;         // F32 [1][n_batches][n_active_experts]
+    const unsigned char *prepared;        // set by the plan: the input as prepare_rows wrote it
 };
 
 struct RopeParams {

@@ -27,7 +27,8 @@ Range range_of(const Tensor &t) {
 }
 
 int64_t nanoseconds() {
-    return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+        .count();
 }
 
 bool overlap(const Tensor &a, const Tensor &b) {
@@ -36,13 +37,15 @@ bool overlap(const Tensor &a, const Tensor &b) {
 }
 
 bool is_same(const Tensor &a, const Tensor &b) {
-    return a.data == b.data && a.float_type == b.float_type && a.x == b.x && a.z == b.z && a.z_stride == b.z_stride && a.y_stride == b.y_stride;
+    return a.data == b.data && a.float_type == b.float_type && a.x == b.x && a.z == b.z && a.z_stride == b.z_stride &&
+           a.y_stride == b.y_stride;
 }
 
 // Row y of one lies in row y of the other, z by z.
 bool has_same_rows(const Tensor &a, const Tensor &b) {
     const std::ptrdiff_t apart = a.data - b.data;
-    return a.y_stride == b.y_stride && (a.z_stride == b.z_stride || a.z == 1 || b.z == 1) && apart < a.y_stride && -apart < a.y_stride;
+    return a.y_stride == b.y_stride && (a.z_stride == b.z_stride || a.z == 1 || b.z == 1) && apart < a.y_stride &&
+           -apart < a.y_stride;
 }
 
 // Whether a thread may do b right after a on its own columns (or, with rows, on its own rows).
@@ -71,12 +74,14 @@ std::size_t scratch_bytes_of(const OpContext &op, const KernelSet &kernels) {
 }
 
 std::string describe(const PlanOp &op, std::size_t index) {
-    return "op " + std::to_string(index) + " (code " + std::to_string(int(op.context.code)) + ", quant " + std::to_string(int(op.context.quant)) + ")";
+    return "op " + std::to_string(index) + " (code " + std::to_string(int(op.context.code)) + ", quant " +
+           std::to_string(int(op.context.quant)) + ")";
 }
 
 } // namespace
 
-Plan::Plan(const std::vector<PlanOp> &ops, std::shared_ptr<Engine> engine) : engine_(std::move(engine)), n_ops_(ops.size()) {
+Plan::Plan(const std::vector<PlanOp> &ops, std::shared_ptr<Engine> engine)
+    : engine_(std::move(engine)), n_ops_(ops.size()) {
     std::size_t scratch_bytes = 0;
     for (std::size_t i = 0; i < ops.size(); i++) {
         const PlanOp &op = ops[i];
@@ -153,9 +158,10 @@ Plan::Result Plan::check_indexes(uint32_t batch_size) const {
 void Plan::add(PlannedOp op) {
     for (const Access &access : op.accesses)
         if (access.is_write)
-            prepared_inputs_.erase(std::remove_if(prepared_inputs_.begin(), prepared_inputs_.end(),
-                                                  [&](const PreparedInput &known) { return overlap(known.input, access.tensor); }),
-                                   prepared_inputs_.end());
+            prepared_inputs_.erase(
+                std::remove_if(prepared_inputs_.begin(), prepared_inputs_.end(),
+                               [&](const PreparedInput &known) { return overlap(known.input, access.tensor); }),
+                prepared_inputs_.end());
     if (steps_.empty() || !try_join(steps_.back(), op))
         steps_.emplace_back();
     Step &step = steps_.back();
@@ -210,9 +216,11 @@ Plan::Cut Plan::cut(const Step &step, uint32_t batch_size) const {
     return {column_parts, row_parts};
 }
 
-void Plan::run_part(const Step &step, const Cut &cut, uint32_t part, uint32_t batch_size, Scratch scratch, int64_t *ticks) {
+void Plan::run_part(const Step &step, const Cut &cut, uint32_t part, uint32_t batch_size, Scratch scratch,
+                    int64_t *ticks) {
     const uint64_t column_part = part % cut.column_parts, row_part = part / cut.column_parts;
-    const uint32_t y0 = uint32_t(row_part * batch_size / cut.row_parts), y1 = uint32_t((row_part + 1) * batch_size / cut.row_parts);
+    const uint32_t y0 = uint32_t(row_part * batch_size / cut.row_parts),
+                   y1 = uint32_t((row_part + 1) * batch_size / cut.row_parts);
     // Light ops take a row at a time through all of them, heavy ones want all rows at once.
     const uint32_t rows = step.is_heavy ? y1 - y0 : 1;
     for (uint32_t y = y0; y < y1; y += rows)
@@ -252,7 +260,8 @@ void Plan::run_thread(uint32_t thread_index) {
         const Cut cut = this->cut(step, batch_size_);
         const uint32_t n_parts = cut.column_parts * cut.row_parts;
         // After a fault nothing more is computed, but all threads still meet at every barrier.
-        for (uint32_t part; !has_fault_.load() && (part = counters_[i].next.fetch_add(1, std::memory_order_relaxed)) < n_parts;)
+        for (uint32_t part;
+             !has_fault_.load() && (part = counters_[i].next.fetch_add(1, std::memory_order_relaxed)) < n_parts;)
             run_part(step, cut, part, batch_size_, scratch, ticks);
         if (i + 1 < steps_.size())
             engine_->team.barrier();
@@ -261,7 +270,8 @@ void Plan::run_thread(uint32_t thread_index) {
 
 Plan::Result Plan::run(uint32_t batch_size) {
     if (batch_size > n_batches_ && !steps_.empty())
-        throw std::invalid_argument("batch of " + std::to_string(batch_size) + " rows, at most " + std::to_string(n_batches_) + " fit");
+        throw std::invalid_argument("batch of " + std::to_string(batch_size) + " rows, at most " +
+                                    std::to_string(n_batches_) + " fit");
     if (batch_size == 0 || steps_.empty())
         return {kNoFault, 0};
     std::lock_guard<std::mutex> lock(engine_->running);
@@ -273,7 +283,8 @@ Plan::Result Plan::run(uint32_t batch_size) {
     result_ = {kNoFault, 0};
     for (std::size_t i = 0; i < steps_.size(); i++)
         counters_[i].next.store(0, std::memory_order_relaxed);
-    engine_->team.run([](void *plan, uint32_t thread_index) { static_cast<Plan *>(plan)->run_thread(thread_index); }, this);
+    engine_->team.run([](void *plan, uint32_t thread_index) { static_cast<Plan *>(plan)->run_thread(thread_index); },
+                      this);
     return result_;
 }
 

@@ -36,7 +36,8 @@ public:
     };
 
     // Runs all ops on the first batch_size rows of each z. Indexes that are there before are checked before
-    // anything is written; after a fault in one that an op of the plan computed, the ops behind have not run. Throws std::invalid_argument for more rows than the ops have.
+    // anything is written; after a fault in one that an op of the plan computed, the ops behind have not run. Throws
+    // std::invalid_argument for more rows than the ops have.
     Result run(uint32_t batch_size);
 
     // The same computation, with the time it took in seconds, op by op: each thread reads the clock around each op of
@@ -86,7 +87,8 @@ private:
     bool try_join(Step &step, const PlannedOp &op) const;
     Cut cut(const Step &step, uint32_t batch_size) const;
     // Adds to ticks, by place in the list, where it is not null.
-    void run_part(const Step &step, const Cut &cut, uint32_t part, uint32_t batch_size, Scratch scratch, int64_t *ticks);
+    void run_part(const Step &step, const Cut &cut, uint32_t part, uint32_t batch_size, Scratch scratch,
+                  int64_t *ticks);
     void run_thread(uint32_t thread_index);
     void report(const Fault &fault, std::size_t op);
 

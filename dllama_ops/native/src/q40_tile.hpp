@@ -80,7 +80,8 @@ namespace DLLAMA_ISA {
 #if !defined(__AVX512F__)
 
 template <uint32_t kRows>
-void q40_tiles_of(float *const *out, uint32_t x0, uint32_t x1, const unsigned char *prepared, const unsigned char *tiles, uint32_t n_blocks) {
+void q40_tiles_of(float *const *out, uint32_t x0, uint32_t x1, const unsigned char *prepared,
+                  const unsigned char *tiles, uint32_t n_blocks) {
     const size_t tile_bytes = (size_t)n_blocks * kTileRows * sizeof(BlockQ40);
     for (uint32_t x = x0; x < x1; x += kTileRows) {
         float *to[kRows];
@@ -94,7 +95,8 @@ void q40_tiles_of(float *const *out, uint32_t x0, uint32_t x1, const unsigned ch
 #endif
 
 // out[r][x0..x1) = those rows of the weight times row r of the group of n_rows; x0 starts a tile
-DLLAMA_INLINE void q40_tiles(float *const *out, uint32_t x0, uint32_t x1, const unsigned char *prepared, uint32_t n_rows, const unsigned char *tiles, uint32_t n_blocks) {
+DLLAMA_INLINE void q40_tiles(float *const *out, uint32_t x0, uint32_t x1, const unsigned char *prepared,
+                             uint32_t n_rows, const unsigned char *tiles, uint32_t n_blocks) {
     using Rows = void (*)(float *const *, uint32_t, uint32_t, const unsigned char *, const unsigned char *, uint32_t);
     static const Rows by_count[] = {
         q40_tiles_of<1>,  q40_tiles_of<2>,  q40_tiles_of<3>,  q40_tiles_of<4>,

@@ -5,7 +5,8 @@ namespace dllama {
 namespace DLLAMA_ISA {
 
 template <uint32_t kRows>
-void q40_tile_rows(float *const *out, uint32_t n_columns, const unsigned char *prepared, const unsigned char *tile, uint32_t n_blocks) {
+void q40_tile_rows(float *const *out, uint32_t n_columns, const unsigned char *prepared, const unsigned char *tile,
+                   uint32_t n_blocks) {
     const __m256i low = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
     __m256 total[kRows];
     for (uint32_t r = 0; r < kRows; r++)
@@ -23,12 +24,14 @@ void q40_tile_rows(float *const *out, uint32_t n_columns, const unsigned char *p
 #pragma GCC unroll 4
         for (uint32_t j = 0; j < 4; j++) {
             const __m256i bytes = _mm256_loadu_si256((const __m256i *)(block.nibbles + j * 32));
-            const __m256i first = _mm256_and_si256(bytes, low), second = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low);
+            const __m256i first = _mm256_and_si256(bytes, low),
+                          second = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low);
 #pragma GCC unroll 4
             for (uint32_t r = 0; r < kRows; r++) {
                 const __m256i x0 = _mm256_set1_epi32(load_as<int32_t>(x + r * 32 + j * 4));
                 const __m256i x1 = _mm256_set1_epi32(load_as<int32_t>(x + r * 32 + 16 + j * 4));
-                dot[r] = _mm256_add_epi16(dot[r], _mm256_add_epi16(_mm256_maddubs_epi16(first, x0), _mm256_maddubs_epi16(second, x1)));
+                dot[r] = _mm256_add_epi16(
+                    dot[r], _mm256_add_epi16(_mm256_maddubs_epi16(first, x0), _mm256_maddubs_epi16(second, x1)));
             }
         }
         const __m256 scales = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)block.scales));

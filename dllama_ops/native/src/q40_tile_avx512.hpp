@@ -24,7 +24,8 @@ DLLAMA_INLINE void add_block(__m512 *total, const __m512i *weight, __m512 scales
     for (uint32_t j = 0; j < 8; j++)
 #pragma GCC unroll 4
         for (uint32_t r = 0; r < kCount; r++) {
-            dot[r] = _mm512_dpbusd_epi32(dot[r], weight[j], _mm512_set1_epi32(load_as<int32_t>(x + (r0 + r) * 32 + j * 4)));
+            dot[r] =
+                _mm512_dpbusd_epi32(dot[r], weight[j], _mm512_set1_epi32(load_as<int32_t>(x + (r0 + r) * 32 + j * 4)));
             keep_order(dot[r]);
         }
 #pragma GCC unroll 4
@@ -36,7 +37,8 @@ DLLAMA_INLINE void add_block(__m512 *total, const __m512i *weight, __m512 scales
 
 // Several rows: a block of the tile is unpacked once, then meets four rows at a time, whose sums stay in registers.
 template <uint32_t kRows>
-DLLAMA_INLINE void several_rows(float *const *out, uint32_t column, uint32_t n_columns, const unsigned char *prepared, const unsigned char *tile, uint32_t n_blocks) {
+DLLAMA_INLINE void several_rows(float *const *out, uint32_t column, uint32_t n_columns, const unsigned char *prepared,
+                                const unsigned char *tile, uint32_t n_blocks) {
     constexpr uint32_t kWhole = kRows / 4 * 4, kRest = kRows % 4;
     const __m512i low = _mm512_set1_epi8(15);
     __m512 total[kRows];
@@ -69,7 +71,8 @@ DLLAMA_INLINE void several_rows(float *const *out, uint32_t column, uint32_t n_c
 // its memory bandwidth busy is two tiles at a time, each line asked for early (the same place of the next two tiles)
 // into the second cache, and again shortly before its use into the first; less of it reaches 70 to 85 %.
 template <uint32_t kTiles, bool kPrefetch>
-DLLAMA_INLINE void single_row(float *out, uint32_t n_columns, const unsigned char *prepared, const unsigned char *tile, size_t tile_bytes, uint32_t n_blocks) {
+DLLAMA_INLINE void single_row(float *out, uint32_t n_columns, const unsigned char *prepared, const unsigned char *tile,
+                              size_t tile_bytes, uint32_t n_blocks) {
     const __m512i low = _mm512_set1_epi8(15);
     const size_t far = 2 * tile_bytes < kMostPrefetchBytes ? 2 * tile_bytes : kMostPrefetchBytes;
     __m512 total[kTiles];
@@ -89,8 +92,10 @@ DLLAMA_INLINE void single_row(float *out, uint32_t n_columns, const unsigned cha
 #pragma GCC unroll 4
             for (uint32_t j = 0; j < 4; j++) {
                 const __m512i bytes = _mm512_loadu_si512(block.nibbles + j * 64);
-                dot = _mm512_dpbusd_epi32(dot, _mm512_and_si512(bytes, low), _mm512_set1_epi32(load_as<int32_t>(x + j * 4)));
-                high = _mm512_dpbusd_epi32(high, _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low), _mm512_set1_epi32(load_as<int32_t>(x + 16 + j * 4)));
+                dot = _mm512_dpbusd_epi32(dot, _mm512_and_si512(bytes, low),
+                                          _mm512_set1_epi32(load_as<int32_t>(x + j * 4)));
+                high = _mm512_dpbusd_epi32(high, _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low),
+                                           _mm512_set1_epi32(load_as<int32_t>(x + 16 + j * 4)));
             }
             const __m512 scales = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)block.scales));
             const __m512 scale = _mm512_mul_ps(scales, _mm512_set1_ps(load_as<float>(x + 36)));
@@ -102,7 +107,8 @@ DLLAMA_INLINE void single_row(float *out, uint32_t n_columns, const unsigned cha
 }
 
 template <uint32_t kRows>
-void q40_tiles_of(float *const *out, uint32_t x0, uint32_t x1, const unsigned char *prepared, const unsigned char *tiles, uint32_t n_blocks) {
+void q40_tiles_of(float *const *out, uint32_t x0, uint32_t x1, const unsigned char *prepared,
+                  const unsigned char *tiles, uint32_t n_blocks) {
     const size_t tile_bytes = (size_t)n_blocks * kTileRows * sizeof(BlockQ40);
     for (uint32_t x = x0; x < x1; x += kTileRows) {
         const unsigned char *tile = tiles + x / kTileRows * tile_bytes;

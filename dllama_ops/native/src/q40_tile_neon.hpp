@@ -48,7 +48,8 @@ DLLAMA_INLINE int32x4_t dot_block(int32x4_t start, const int8x16_t *nibbles, int
 #endif
 
 template <uint32_t kRows>
-void q40_tile_rows(float *const *out, uint32_t n_columns, const unsigned char *prepared, const unsigned char *tile, uint32_t n_blocks) {
+void q40_tile_rows(float *const *out, uint32_t n_columns, const unsigned char *prepared, const unsigned char *tile,
+                   uint32_t n_blocks) {
     const uint8x16_t low = vdupq_n_u8(15);
     float32x4_t total[kRows][2];
     for (uint32_t r = 0; r < kRows; r++)
@@ -66,10 +67,12 @@ void q40_tile_rows(float *const *out, uint32_t n_columns, const unsigned char *p
                 weight[j] = vreinterpretq_s8_u8(vandq_u8(bytes, low));
                 weight[4 + j] = vreinterpretq_s8_u8(vshrq_n_u8(bytes, 4));
             }
-            const float32x4_t scales = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t *)(block.scales + half * 8))));
+            const float32x4_t scales =
+                vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t *)(block.scales + half * 8))));
 #pragma GCC unroll 8
             for (uint32_t r = 0; r < kRows; r++) {
-                const int8x16_t x0 = vld1q_s8((const int8_t *)x + r * 32), x1 = vld1q_s8((const int8_t *)x + r * 32 + 16);
+                const int8x16_t x0 = vld1q_s8((const int8_t *)x + r * 32),
+                                x1 = vld1q_s8((const int8_t *)x + r * 32 + 16);
                 const int32x4_t dot = dot_block(vdupq_n_s32(load_as<int32_t>(x + kRows * 32 + r * 4)), weight, x0, x1);
                 const float32x4_t scale = vmulq_n_f32(scales, load_as<float>(x + kRows * 36 + r * 4));
                 total[r][half] = vfmaq_f32(total[r][half], vcvtq_f32_s32(dot), scale);

@@ -5,7 +5,8 @@ namespace dllama {
 namespace DLLAMA_ISA {
 
 template <uint32_t kRows>
-void q40_tile_rows(float *const *out, uint32_t n_columns, const unsigned char *prepared, const unsigned char *tile, uint32_t n_blocks) {
+void q40_tile_rows(float *const *out, uint32_t n_columns, const unsigned char *prepared, const unsigned char *tile,
+                   uint32_t n_blocks) {
     float total[kRows][kTileRows] = {};
     for (uint32_t b = 0; b < n_blocks; b++) {
         const TileBlock block = tile_block(tile, b, n_blocks);

@@ -16,19 +16,21 @@ DLLAMA_INLINE __m128i odd_bytes(__m128i v) {
 }
 
 // sums += four bytes of each of four weight rows (low nibbles, then high) times inputs 4 kJ .. 4 kJ + 3 of both halves
-template <int kJ>
-DLLAMA_INLINE void add_bytes(__m128i &sums, __m128i bytes, const __m128i *even, const __m128i *odd) {
+template <int kJ> DLLAMA_INLINE void add_bytes(__m128i &sums, __m128i bytes, const __m128i *even, const __m128i *odd) {
     const __m128i low = _mm_set1_epi16(15);
     constexpr int kLane = kJ * 0x55; // one 32-bit lane, that is two inputs, for all four rows
-    const __m128i from_low = _mm_add_epi32(_mm_madd_epi16(_mm_and_si128(bytes, low), _mm_shuffle_epi32(even[0], kLane)),
-                                           _mm_madd_epi16(_mm_and_si128(_mm_srli_epi16(bytes, 8), low), _mm_shuffle_epi32(odd[0], kLane)));
-    const __m128i from_high = _mm_add_epi32(_mm_madd_epi16(_mm_and_si128(_mm_srli_epi16(bytes, 4), low), _mm_shuffle_epi32(even[1], kLane)),
-                                            _mm_madd_epi16(_mm_srli_epi16(bytes, 12), _mm_shuffle_epi32(odd[1], kLane)));
+    const __m128i from_low =
+        _mm_add_epi32(_mm_madd_epi16(_mm_and_si128(bytes, low), _mm_shuffle_epi32(even[0], kLane)),
+                      _mm_madd_epi16(_mm_and_si128(_mm_srli_epi16(bytes, 8), low), _mm_shuffle_epi32(odd[0], kLane)));
+    const __m128i from_high =
+        _mm_add_epi32(_mm_madd_epi16(_mm_and_si128(_mm_srli_epi16(bytes, 4), low), _mm_shuffle_epi32(even[1], kLane)),
+                      _mm_madd_epi16(_mm_srli_epi16(bytes, 12), _mm_shuffle_epi32(odd[1], kLane)));
     sums = _mm_add_epi32(sums, _mm_add_epi32(from_low, from_high));
 }
 
 template <uint32_t kRows>
-void q40_tile_rows(float *const *out, uint32_t n_columns, const unsigned char *prepared, const unsigned char *tile, uint32_t n_blocks) {
+void q40_tile_rows(float *const *out, uint32_t n_columns, const unsigned char *prepared, const unsigned char *tile,
+                   uint32_t n_blocks) {
     __m128 total[kRows][2];
     for (uint32_t r = 0; r < kRows; r++)
         total[r][0] = total[r][1] = _mm_setzero_ps();

@@ -149,8 +149,10 @@ DLLAMA_INLINE float sum(F v) {
 DLLAMA_INLINE void store_sums(float *p, F a, F b, F c, F d) {
 #if defined(__AVX2__)
 #if defined(__AVX512F__)
-    const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4((__m512)a, (__m512)b, 0x44), _mm512_shuffle_f32x4((__m512)a, (__m512)b, 0xee));
-    const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4((__m512)c, (__m512)d, 0x44), _mm512_shuffle_f32x4((__m512)c, (__m512)d, 0xee));
+    const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4((__m512)a, (__m512)b, 0x44),
+                                    _mm512_shuffle_f32x4((__m512)a, (__m512)b, 0xee));
+    const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4((__m512)c, (__m512)d, 0x44),
+                                    _mm512_shuffle_f32x4((__m512)c, (__m512)d, 0xee));
     // Quarters of abcd: sums of a, b, c, d, each still in four lanes.
     const __m512 abcd = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
     const __m512 pairs = _mm512_add_ps(abcd, _mm512_permute_ps(abcd, 0x4e));

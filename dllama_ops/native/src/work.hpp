@@ -10,11 +10,11 @@
 namespace dllama {
 
 struct Work {
-    uint32_t columns;  // of the output (or what stands for it), to be cut into pieces
-    uint32_t grain;    // pieces are multiples of it, except for the last
-    bool whole_rows;   // columns cannot be cut, rows can
-    bool whole_batch;  // rows cannot be cut, columns can
-    bool is_heavy;     // worth cutting fine, so that a thread that falls behind is helped out
+    uint32_t columns; // of the output (or what stands for it), to be cut into pieces
+    uint32_t grain;   // pieces are multiples of it, except for the last
+    bool whole_rows;  // columns cannot be cut, rows can
+    bool whole_batch; // rows cannot be cut, columns can
+    bool is_heavy;    // worth cutting fine, so that a thread that falls behind is helped out
 };
 
 struct Access {

@@ -22,15 +22,15 @@ struct TestCase {
 std::vector<TestCase> &all_tests();
 void fail(const char *file, int line, const std::string &what);
 
-#define TEST(name)                                                              \
-    static void name();                                                         \
+#define TEST(name)                                                                    \
+    static void name();                                                               \
     static const bool name##_is_known = (all_tests().push_back({#name, name}), true); \
     static void name()
 
-#define CHECK(condition)                                   \
-    do {                                                   \
-        if (!(condition))                                  \
-            fail(__FILE__, __LINE__, #condition);          \
+#define CHECK(condition)                          \
+    do {                                          \
+        if (!(condition))                         \
+            fail(__FILE__, __LINE__, #condition); \
     } while (0)
 
 #define CHECK_SAYING(condition, what)                                        \

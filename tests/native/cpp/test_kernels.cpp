@@ -61,7 +61,8 @@ void fill_with_edges(float *x, uint32_t n, Random &random) {
         const float scales[] = {1.0f, 127.0f, 1e-3f, 1e-40f, 3e-44f, 1e38f, 0.0f, 8.4e6f, 5.9e-8f, 7.6e-6f};
         const float scale = scales[b % 10];
         for (uint32_t i = 0; i < kBlockSize; i++)
-            x[b * kBlockSize + i] = b % 10 == 1 ? float(int(between(random, 0, 254)) - 127) + 0.5f * float(i % 2) : normal(random) * scale;
+            x[b * kBlockSize + i] =
+                b % 10 == 1 ? float(int(between(random, 0, 254)) - 127) + 0.5f * float(i % 2) : normal(random) * scale;
         if (b % 10 == 1)
             x[b * kBlockSize] = 127.0f; // scale 1: halves are exact ties
         if (b == 11)
@@ -82,17 +83,21 @@ TEST(halves_in_the_tests_are_exact) {
     for (uint32_t half = 0; half < 0x7c00; half++) {
         CHECK(float_to_half(half_to_float(uint16_t(half))) == half);
         // The middle to the next one goes to the even of the two.
-        const float middle = half == 0x7bff ? 65520.0f : (half_to_float(uint16_t(half)) + half_to_float(uint16_t(half + 1))) / 2;
+        const float middle =
+            half == 0x7bff ? 65520.0f : (half_to_float(uint16_t(half)) + half_to_float(uint16_t(half + 1))) / 2;
         CHECK(float_to_half(middle) == (half & 1 ? half + 1 : half));
     }
 }
 
 TEST(silu_agrees_with_double) {
-    check_activation(OpCode::silu, [](double x) { return x / (1 + std::exp(-x)); }, 3e-5); // by the polynomial of the C++ program
+    check_activation(
+        OpCode::silu, [](double x) { return x / (1 + std::exp(-x)); }, 3e-5); // by the polynomial of the C++ program
 }
 
 TEST(gelu_agrees_with_double) {
-    check_activation(OpCode::gelu, [](double x) { return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * x * (1 + 0.044715 * x * x))); }, 2e-6);
+    check_activation(
+        OpCode::gelu,
+        [](double x) { return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * x * (1 + 0.044715 * x * x))); }, 2e-6);
 }
 
 TEST(softmax_agrees_with_double) {
@@ -103,7 +108,8 @@ TEST(softmax_agrees_with_double) {
             fill(rows, random, 5.0f);
             rows.f32()[x - 1] = 90.0f;
             before.restore(rows.copy());
-            CHECK(run(make_op(OpCode::softmax, QuantType::f32_f32_f32, 3, rows, rows), *kernels, 3, 2).fault.kind == Fault::none);
+            CHECK(run(make_op(OpCode::softmax, QuantType::f32_f32_f32, 3, rows, rows), *kernels, 3, 2).fault.kind ==
+                  Fault::none);
             for (uint32_t y = 0; y < 3; y++) {
                 double most = -INFINITY, sum = 0;
                 for (uint32_t i = 0; i < x; i++)
@@ -111,7 +117,8 @@ TEST(softmax_agrees_with_double) {
                 for (uint32_t i = 0; i < x; i++)
                     sum += std::exp(before.f32(0, y)[i] - most);
                 for (uint32_t i = 0; i < x; i++)
-                    CHECK_SAYING(near(rows.f32(0, y)[i], std::exp(before.f32(0, y)[i] - most) / sum, 1e-5), at(kernels, x));
+                    CHECK_SAYING(near(rows.f32(0, y)[i], std::exp(before.f32(0, y)[i] - most) / sum, 1e-5),
+                                 at(kernels, x));
             }
         }
 }
@@ -120,18 +127,21 @@ TEST(casts_to_q80_are_exact) {
     for (const KernelSet *kernels : sets()) {
         Random random(9);
         const uint32_t x = 20 * kBlockSize;
-        const Buffer in(FloatType::f32, 2, 3, x, 4), out(FloatType::q80, 2, 3, x, 2), repeated(FloatType::q80, 3, 3, x, 2);
+        const Buffer in(FloatType::f32, 2, 3, x, 4), out(FloatType::q80, 2, 3, x, 2),
+            repeated(FloatType::q80, 3, 3, x, 2);
         for (uint32_t z = 0; z < 2; z++)
             for (uint32_t y = 0; y < 3; y++)
                 fill_with_edges(in.f32(z, y), x, random);
         CHECK(run(make_op(OpCode::cast, QuantType::f32_f32_q80, 3, in, out), *kernels, 3, 3).fault.kind == Fault::none);
         Tensor first = in.tensor();
         first.z = 1;
-        CHECK(run(make_op(OpCode::repeat_z, QuantType::f32_f32_q80, 3, first, repeated), *kernels, 3, 3).fault.kind == Fault::none);
+        CHECK(run(make_op(OpCode::repeat_z, QuantType::f32_f32_q80, 3, first, repeated), *kernels, 3, 3).fault.kind ==
+              Fault::none);
         for (uint32_t y = 0; y < 3; y++)
             for (uint32_t b = 0; b < x / kBlockSize; b++) {
                 for (uint32_t z = 0; z < 2; z++)
-                    CHECK_SAYING(same_block(out.q80(z, y)[b], quantized(in.f32(z, y) + b * kBlockSize)), at(kernels, b));
+                    CHECK_SAYING(same_block(out.q80(z, y)[b], quantized(in.f32(z, y) + b * kBlockSize)),
+                                 at(kernels, b));
                 for (uint32_t z = 0; z < 3; z++)
                     CHECK_SAYING(same_block(repeated.q80(z, y)[b], out.q80(0, y)[b]), at(kernels, b));
             }
@@ -183,7 +193,8 @@ TEST(norms_agree_with_double) {
             for (const uint32_t n_columns : {1u, 3u}) {
                 Random random(width);
                 const uint32_t x = width * n_columns;
-                const Buffer in(FloatType::f32, 1, 3, x, 4), inverse(FloatType::f32, 1, 3, n_columns + 1), out(FloatType::f32, 1, 3, x, 4);
+                const Buffer in(FloatType::f32, 1, 3, x, 4), inverse(FloatType::f32, 1, 3, n_columns + 1),
+                    out(FloatType::f32, 1, 3, x, 4);
                 fill(in, random);
                 Weight weight(FloatType::f32, 1, 1, width, 0);
                 for (uint32_t i = 0; i < width; i++) {
@@ -205,7 +216,8 @@ TEST(norms_agree_with_double) {
                         const double expected = 1 / std::sqrt(sum / width + 1e-5);
                         CHECK_SAYING(near(inverse.f32(0, y)[c] / expected, 1, 1e-6), at(kernels, width));
                         for (uint32_t i = 0; i < width; i++) {
-                            const double normed = expected * in.f32(0, y)[c * width + i] * reinterpret_cast<const float *>(weight.view().data)[i];
+                            const double normed = expected * in.f32(0, y)[c * width + i] *
+                                                  reinterpret_cast<const float *>(weight.view().data)[i];
                             CHECK_SAYING(near(out.f32(0, y)[c * width + i], normed, 1e-5), at(kernels, width));
                         }
                     }
@@ -217,7 +229,8 @@ TEST(norms_of_q80_agree_with_double) {
         for (const uint32_t width : {32u, 48u, 96u}) { // 48: groups end inside blocks
             Random random(width);
             const uint32_t n_columns = 2, x = width * n_columns;
-            const Buffer in(FloatType::q80, 1, 2, x, 2), inverse(FloatType::f32, 1, 2, n_columns), out(FloatType::f32, 1, 2, x, 4);
+            const Buffer in(FloatType::q80, 1, 2, x, 2), inverse(FloatType::f32, 1, 2, n_columns),
+                out(FloatType::f32, 1, 2, x, 4);
             fill(in, random);
             fill(inverse, random);
             Weight weight(FloatType::f32, 1, 1, width, 0);
@@ -231,8 +244,10 @@ TEST(norms_of_q80_agree_with_double) {
             CHECK(run(op, *kernels, 2, 2).fault.kind == Fault::none);
             for (uint32_t y = 0; y < 2; y++)
                 for (uint32_t i = 0; i < x; i++) {
-                    const double expected = value(in, 0, y, i) * inverse.f32(0, y)[i / width] * reinterpret_cast<const float *>(weight.view().data)[i % width];
-                    CHECK_SAYING(near(out.f32(0, y)[i], expected, 1e-5 * std::fabs(expected) + 1e-6), at(kernels, width));
+                    const double expected = value(in, 0, y, i) * inverse.f32(0, y)[i / width] *
+                                            reinterpret_cast<const float *>(weight.view().data)[i % width];
+                    CHECK_SAYING(near(out.f32(0, y)[i], expected, 1e-5 * std::fabs(expected) + 1e-6),
+                                 at(kernels, width));
                 }
         }
 }
@@ -241,7 +256,9 @@ TEST(arithmetic_agrees_with_its_definition) {
     for (const KernelSet *kernels : sets())
         for (const uint32_t x : kWidths) {
             Random random(x);
-            const Buffer in(FloatType::f32, 3, 3, x, 4), by(FloatType::f32, 3, 3, x, 4), scale(FloatType::f32, 3, 3, 1), product(FloatType::f32, 3, 3, x, 4), scaled(FloatType::f32, 3, 3, x, 4), total(FloatType::f32, 1, 3, x, 4);
+            const Buffer in(FloatType::f32, 3, 3, x, 4), by(FloatType::f32, 3, 3, x, 4), scale(FloatType::f32, 3, 3, 1),
+                product(FloatType::f32, 3, 3, x, 4), scaled(FloatType::f32, 3, 3, x, 4),
+                total(FloatType::f32, 1, 3, x, 4);
             fill(in, random);
             fill(by, random);
             fill(scale, random);
@@ -251,7 +268,8 @@ TEST(arithmetic_agrees_with_its_definition) {
             times.params.scale = {scale};
             CHECK(run(mul, *kernels, 3, 2).fault.kind == Fault::none);
             CHECK(run(times, *kernels, 3, 2).fault.kind == Fault::none);
-            CHECK(run(make_op(OpCode::merge_sum, QuantType::f32_f32_f32, 3, in, total), *kernels, 3, 2).fault.kind == Fault::none);
+            CHECK(run(make_op(OpCode::merge_sum, QuantType::f32_f32_f32, 3, in, total), *kernels, 3, 2).fault.kind ==
+                  Fault::none);
             for (uint32_t y = 0; y < 3; y++)
                 for (uint32_t i = 0; i < x; i++) {
                     double sum = 0;
@@ -270,11 +288,15 @@ TEST(merges_add_every_slice) {
         for (const bool quantized_rows : {false, true})
             for (const uint32_t x : {32u, 64u, 160u}) {
                 Random random(x);
-                const Buffer in(quantized_rows ? FloatType::q80 : FloatType::f32, 1, 3, 4 * x, quantized_rows ? 2 : 4), out(FloatType::f32, 1, 3, x, 4), before(FloatType::f32, 1, 3, x);
+                const Buffer in(quantized_rows ? FloatType::q80 : FloatType::f32, 1, 3, 4 * x, quantized_rows ? 2 : 4),
+                    out(FloatType::f32, 1, 3, x, 4), before(FloatType::f32, 1, 3, x);
                 fill(in, random);
                 fill(out, random);
                 before.restore(out.copy());
-                CHECK(run(make_op(OpCode::merge_add, quantized_rows ? QuantType::q80_q80_f32 : QuantType::f32_f32_f32, 3, in, out), *kernels, 2, 2).fault.kind == Fault::none);
+                CHECK(run(make_op(OpCode::merge_add, quantized_rows ? QuantType::q80_q80_f32 : QuantType::f32_f32_f32,
+                                  3, in, out),
+                          *kernels, 2, 2)
+                          .fault.kind == Fault::none);
                 for (uint32_t y = 0; y < 3; y++)
                     for (uint32_t i = 0; i < x; i++) {
                         double sum = before.f32(0, y)[i];
@@ -289,7 +311,8 @@ TEST(embeddings_and_shifts_check_their_indexes) {
     for (const KernelSet *kernels : sets()) {
         Random random(3);
         const uint32_t x = 64, vocab = 10;
-        const Buffer tokens(FloatType::f32, 1, 3, 1), rows(FloatType::f32, 1, 3, x, 4), blocks(FloatType::q80, 1, 3, x, 2), cache(FloatType::f32, 1, 1, x * 7 + 5, 4);
+        const Buffer tokens(FloatType::f32, 1, 3, 1), rows(FloatType::f32, 1, 3, x, 4),
+            blocks(FloatType::q80, 1, 3, x, 2), cache(FloatType::f32, 1, 1, x * 7 + 5, 4);
         Weight weight(FloatType::f32, 1, vocab, x, 0);
         std::vector<float> table(vocab * x);
         for (float &v : table)
@@ -302,7 +325,8 @@ TEST(embeddings_and_shifts_check_their_indexes) {
         embed.weight = weight.view();
         OpContext embed_q80 = make_op(OpCode::embedding, QuantType::f32_f32_q80, 3, tokens, blocks);
         embed_q80.weight = weight.view();
-        CHECK(run(embed, *kernels, 3, 2).fault.kind == Fault::none && run(embed_q80, *kernels, 3, 2).fault.kind == Fault::none);
+        CHECK(run(embed, *kernels, 3, 2).fault.kind == Fault::none &&
+              run(embed_q80, *kernels, 3, 2).fault.kind == Fault::none);
         const uint32_t expected[] = {9, 0, 4};
         for (uint32_t y = 0; y < 3; y++) {
             CHECK(std::memcmp(rows.f32(0, y), &table[expected[y] * x], x * 4) == 0);
@@ -332,8 +356,10 @@ TEST(rope_rotates_both_kinds_of_pairs) {
         for (const bool falcon : {false, true})
             for (const uint32_t head_dim : {2u, 6u, 32u, 50u}) {
                 Random random(head_dim);
-                const uint32_t dim = head_dim * 3, shift = falcon ? 0 : head_dim * 2, width = falcon ? head_dim : shift + dim, seq_len = 5;
-                const Buffer rows(FloatType::f32, 1, 3, dim, 4), before(FloatType::f32, 1, 3, dim), positions(FloatType::f32, 1, 3, 1), cache(FloatType::f32, 1, seq_len, width, 4);
+                const uint32_t dim = head_dim * 3, shift = falcon ? 0 : head_dim * 2,
+                               width = falcon ? head_dim : shift + dim, seq_len = 5;
+                const Buffer rows(FloatType::f32, 1, 3, dim, 4), before(FloatType::f32, 1, 3, dim),
+                    positions(FloatType::f32, 1, 3, 1), cache(FloatType::f32, 1, seq_len, width, 4);
                 fill(rows, random);
                 fill(cache, random);
                 before.restore(rows.copy());
@@ -355,10 +381,14 @@ TEST(rope_rotates_both_kinds_of_pairs) {
                 for (uint32_t y = 0; y < 3; y++)
                     for (uint32_t h = 0; h < 3; h++)
                         for (uint32_t j = 0; j < head_dim / 2; j++) {
-                            const uint32_t a = h * head_dim + (falcon ? j : 2 * j), b = falcon ? a + head_dim / 2 : a + 1;
-                            const double c = cache.f32(0, 4 - y)[falcon ? j : shift + a], s = cache.f32(0, 4 - y)[falcon ? j + head_dim / 2 : shift + b];
+                            const uint32_t a = h * head_dim + (falcon ? j : 2 * j),
+                                           b = falcon ? a + head_dim / 2 : a + 1;
+                            const double c = cache.f32(0, 4 - y)[falcon ? j : shift + a],
+                                         s = cache.f32(0, 4 - y)[falcon ? j + head_dim / 2 : shift + b];
                             const double u = before.f32(0, y)[a], v = before.f32(0, y)[b];
-                            CHECK_SAYING(near(rows.f32(0, y)[a], u * c - v * s, 2e-6) && near(rows.f32(0, y)[b], u * s + v * c, 2e-6), at(kernels, head_dim));
+                            CHECK_SAYING(near(rows.f32(0, y)[a], u * c - v * s, 2e-6) &&
+                                             near(rows.f32(0, y)[b], u * s + v * c, 2e-6),
+                                         at(kernels, head_dim));
                         }
                 positions.f32(0, 2)[0] = float(seq_len);
                 const std::vector<unsigned char> rotated = rows.copy();
@@ -371,11 +401,21 @@ TEST(attention_agrees_with_double) {
         uint32_t n_heads, n_heads0, n_kv_heads, head_dim, seq_len, rows, n_threads;
     };
     for (const KernelSet *kernels : sets())
-        for (const Case &c : {Case{4, 4, 4, 8, 9, 3, 1}, {8, 8, 2, 64, 80, 2, 1}, {8, 4, 4, 16, 40, 5, 2}, {6, 3, 2, 10, 33, 2, 8}, {16, 16, 2, 128, 70, 3, 2}, {5, 5, 1, 33, 35, 4, 3}, {12, 5, 4, 6, 200, 1, 4}}) {
+        for (const Case &c : {Case{4, 4, 4, 8, 9, 3, 1},
+                              {8, 8, 2, 64, 80, 2, 1},
+                              {8, 4, 4, 16, 40, 5, 2},
+                              {6, 3, 2, 10, 33, 2, 8},
+                              {16, 16, 2, 128, 70, 3, 2},
+                              {5, 5, 1, 33, 35, 4, 3},
+                              {12, 5, 4, 6, 200, 1, 4}}) {
             Random random(c.head_dim);
-            const uint32_t kv_mul = c.n_heads / c.n_kv_heads, kv_dim0 = ((c.n_heads0 - 1) / kv_mul + 1) * c.head_dim, dim = c.n_heads0 * c.head_dim;
-            const Buffer out(FloatType::f32, 1, c.rows, dim, 4), query(FloatType::f32, 1, c.rows, dim, 4), positions(FloatType::f32, 1, c.rows, 1);
-            const Buffer keys(FloatType::f32, 1, c.seq_len, kv_dim0, 4), values(FloatType::f32, 1, c.seq_len, kv_dim0, 4), att(FloatType::f32, 1, c.rows, c.n_heads0 * c.seq_len, 4);
+            const uint32_t kv_mul = c.n_heads / c.n_kv_heads, kv_dim0 = ((c.n_heads0 - 1) / kv_mul + 1) * c.head_dim,
+                           dim = c.n_heads0 * c.head_dim;
+            const Buffer out(FloatType::f32, 1, c.rows, dim, 4), query(FloatType::f32, 1, c.rows, dim, 4),
+                positions(FloatType::f32, 1, c.rows, 1);
+            const Buffer keys(FloatType::f32, 1, c.seq_len, kv_dim0, 4),
+                values(FloatType::f32, 1, c.seq_len, kv_dim0, 4),
+                att(FloatType::f32, 1, c.rows, c.n_heads0 * c.seq_len, 4);
             fill(query, random, 2.0f);
             fill(keys, random);
             fill(values, random);
@@ -383,7 +423,8 @@ TEST(attention_agrees_with_double) {
                 positions.f32(0, y)[0] = float(y == 0 ? 0 : between(random, 0, c.seq_len - 1));
             positions.f32(0, c.rows - 1)[0] = float(c.seq_len - 1);
             OpContext op = make_op(OpCode::multihead_att, QuantType::f32_f32_f32, c.rows, out, out);
-            op.params.multihead_att = {c.n_heads, c.n_heads0, c.n_kv_heads, c.head_dim, c.seq_len, kv_dim0, positions, query, keys, values, att};
+            op.params.multihead_att = {c.n_heads, c.n_heads0, c.n_kv_heads, c.head_dim, c.seq_len, kv_dim0,
+                                       positions, query,      keys,         values,     att};
             CHECK(run(op, *kernels, c.rows, c.n_threads).fault.kind == Fault::none);
             for (uint32_t y = 0; y < c.rows; y++)
                 for (uint32_t h = 0; h < c.n_heads0; h++) {
@@ -392,7 +433,8 @@ TEST(attention_agrees_with_double) {
                     double sum = 0, most = -INFINITY;
                     for (uint32_t t = 0; t < n; t++) {
                         for (uint32_t i = 0; i < c.head_dim; i++)
-                            weights[t] += double(query.f32(0, y)[h * c.head_dim + i]) * keys.f32(0, t)[kv + i] / std::sqrt(c.head_dim);
+                            weights[t] += double(query.f32(0, y)[h * c.head_dim + i]) * keys.f32(0, t)[kv + i] /
+                                          std::sqrt(c.head_dim);
                         most = std::max(most, weights[t]);
                     }
                     for (double &w : weights)

@@ -15,7 +15,8 @@ struct Shape {
 class TestWeight {
 public:
     TestWeight(FloatType type, const Shape &shape, const KernelSet &kernels, Random &random)
-        : n_(shape.n), d_(shape.d), weight_(type, std::max(shape.n_experts, 1u), shape.n, shape.d, type == FloatType::q40 ? kernels.tile_rows : 0) {
+        : n_(shape.n), d_(shape.d), weight_(type, std::max(shape.n_experts, 1u), shape.n, shape.d,
+                                            type == FloatType::q40 ? kernels.tile_rows : 0) {
         const std::size_t count = std::size_t(std::max(shape.n_experts, 1u)) * n_ * d_;
         std::vector<unsigned char> wire(n_bytes(type, count));
         values_.resize(count);
@@ -41,7 +42,9 @@ public:
     }
 
     WeightView view() const { return weight_.view(); }
-    double at(uint32_t expert, uint32_t d, uint32_t n) const { return values_[(std::size_t(expert) * d_ + d) * n_ + n]; }
+    double at(uint32_t expert, uint32_t d, uint32_t n) const {
+        return values_[(std::size_t(expert) * d_ + d) * n_ + n];
+    }
 
 private:
     uint32_t n_, d_;
@@ -49,10 +52,12 @@ private:
     Weight weight_;
 };
 
-void check_matmul(QuantType quant, FloatType in_type, FloatType weight_type, const Shape &shape, const KernelSet &kernels, uint32_t n_threads) {
+void check_matmul(QuantType quant, FloatType in_type, FloatType weight_type, const Shape &shape,
+                  const KernelSet &kernels, uint32_t n_threads) {
     Random random(shape.n * 31 + shape.d * 7 + shape.rows);
     const uint32_t z = std::max(shape.n_active, 1u), n_batches = shape.rows + 1;
-    const Buffer in(in_type, z, n_batches, shape.n, in_type == FloatType::f32 ? 4 : 2), out(FloatType::f32, z, n_batches, shape.d, 4);
+    const Buffer in(in_type, z, n_batches, shape.n, in_type == FloatType::f32 ? 4 : 2),
+        out(FloatType::f32, z, n_batches, shape.d, 4);
     const Buffer indexes(FloatType::f32, 1, n_batches, std::max(shape.n_active, 1u));
     fill(in, random);
     fill(out, random);
@@ -81,15 +86,18 @@ void check_matmul(QuantType quant, FloatType in_type, FloatType weight_type, con
             for (uint32_t d = 0; d < shape.d; d++)
                 worst = std::max(worst, std::fabs(out.f32(e, y)[d] - expected[d]) / largest);
         }
-    CHECK_SAYING(worst < 3e-6, std::string(kernels.name) + " n " + std::to_string(shape.n) + " d " + std::to_string(shape.d) + " rows " +
-                                   std::to_string(shape.rows) + " experts " + std::to_string(shape.n_experts) + " off by " + std::to_string(worst));
+    CHECK_SAYING(worst < 3e-6, std::string(kernels.name) + " n " + std::to_string(shape.n) + " d " +
+                                   std::to_string(shape.d) + " rows " + std::to_string(shape.rows) + " experts " +
+                                   std::to_string(shape.n_experts) + " off by " + std::to_string(worst));
     for (uint32_t e = 0; e < z; e++) // the row behind the batch
-        CHECK(std::memcmp(out.f32(e, shape.rows), &before[(std::size_t(e) * n_batches + shape.rows) * shape.d * 4], shape.d * 4) == 0);
+        CHECK(std::memcmp(out.f32(e, shape.rows), &before[(std::size_t(e) * n_batches + shape.rows) * shape.d * 4],
+                          shape.d * 4) == 0);
 }
 
-const Shape kQuantized[] = {{32, 1, 1},  {32, 16, 2},  {64, 17, 3},  {96, 33, 4},   {160, 47, 5},  {64, 100, 7},     {96, 31, 8},
-                            {32, 48, 9}, {64, 16, 13}, {96, 40, 16}, {160, 70, 17}, {64, 130, 31}, {288, 64, 32},    {64, 40, 1, 3, 2},
-                            {96, 33, 5, 4, 3}, {64, 50, 20, 2, 2}, {32, 16, 9, 8, 8}};
+const Shape kQuantized[] = {{32, 1, 1},         {32, 16, 2},      {64, 17, 3},   {96, 33, 4},       {160, 47, 5},
+                            {64, 100, 7},       {96, 31, 8},      {32, 48, 9},   {64, 16, 13},      {96, 40, 16},
+                            {160, 70, 17},      {64, 130, 31},    {288, 64, 32}, {64, 40, 1, 3, 2}, {96, 33, 5, 4, 3},
+                            {64, 50, 20, 2, 2}, {32, 16, 9, 8, 8}};
 
 } // namespace
 
@@ -113,7 +121,14 @@ TEST(f32_q40_matmul_agrees_with_double) {
 
 TEST(f32_matmul_agrees_with_double) {
     for (const KernelSet *kernels : available_kernel_sets())
-        for (const Shape &shape : {Shape{1, 1, 1}, {3, 5, 2}, {7, 9, 3}, {16, 16, 4}, {33, 18, 5}, {130, 70, 9}, {40, 3, 32}, {24, 20, 6, 3, 2}})
+        for (const Shape &shape : {Shape{1, 1, 1},
+                                   {3, 5, 2},
+                                   {7, 9, 3},
+                                   {16, 16, 4},
+                                   {33, 18, 5},
+                                   {130, 70, 9},
+                                   {40, 3, 32},
+                                   {24, 20, 6, 3, 2}})
             check_matmul(QuantType::f32_f32_f32, FloatType::f32, FloatType::f32, shape, *kernels, 1 + shape.d % 3);
 }
 

@@ -12,10 +12,13 @@ namespace {
 class Block {
 public:
     Block(const KernelSet &kernels, uint32_t dim, uint32_t hidden)
-        : zq(FloatType::q80, 1, kBatch, 2 * dim), x(FloatType::f32, 1, kBatch, dim), inverse(FloatType::f32, 1, kBatch, 1), y(FloatType::f32, 1, kBatch, dim),
-          yq(FloatType::q80, 1, kBatch, dim), d(FloatType::f32, 1, kBatch, hidden), l(FloatType::f32, 1, kBatch, hidden), dq(FloatType::q80, 1, kBatch, hidden),
-          positions(FloatType::f32, 1, kBatch, 1), cache(FloatType::f32, 1, 1, dim * 64), norm(FloatType::f32, 1, 1, dim, 0), w1(FloatType::q40, 1, dim, hidden, kernels.tile_rows),
-          w3(FloatType::q40, 1, dim, hidden, kernels.tile_rows), w2(FloatType::q40, 1, hidden, dim, kernels.tile_rows) {
+        : zq(FloatType::q80, 1, kBatch, 2 * dim), x(FloatType::f32, 1, kBatch, dim),
+          inverse(FloatType::f32, 1, kBatch, 1), y(FloatType::f32, 1, kBatch, dim), yq(FloatType::q80, 1, kBatch, dim),
+          d(FloatType::f32, 1, kBatch, hidden), l(FloatType::f32, 1, kBatch, hidden),
+          dq(FloatType::q80, 1, kBatch, hidden), positions(FloatType::f32, 1, kBatch, 1),
+          cache(FloatType::f32, 1, 1, dim * 64), norm(FloatType::f32, 1, 1, dim, 0),
+          w1(FloatType::q40, 1, dim, hidden, kernels.tile_rows), w3(FloatType::q40, 1, dim, hidden, kernels.tile_rows),
+          w2(FloatType::q40, 1, hidden, dim, kernels.tile_rows) {
         Random random(dim);
         for (Weight *weight : {&w1, &w2, &w3}) {
             std::vector<unsigned char> wire(weight->n_wire_bytes());
@@ -110,7 +113,9 @@ TEST(a_plan_equals_its_ops_one_by_one_bit_for_bit) {
                     for (int again = 0; again < 2; again++) {
                         block.restore(start);
                         CHECK(plan.run(batch).fault.kind == Fault::none);
-                        CHECK_SAYING(block.memory() == expected, std::string(kernels->name) + ", dim " + std::to_string(dim) + ", batch " + std::to_string(batch) + ", threads " + std::to_string(n_threads));
+                        CHECK_SAYING(block.memory() == expected,
+                                     std::string(kernels->name) + ", dim " + std::to_string(dim) + ", batch " +
+                                         std::to_string(batch) + ", threads " + std::to_string(n_threads));
                     }
                 }
             }
@@ -157,11 +162,14 @@ TEST(plans_share_an_engine_from_several_threads) {
 
 TEST(an_index_that_the_plan_computes_is_checked_too) {
     const KernelSet &kernels = *available_kernel_sets().back();
-    const Buffer numbers(FloatType::f32, 1, 4, 1), tokens(FloatType::f32, 1, 4, 1), rows(FloatType::f32, 1, 4, 40), after(FloatType::f32, 1, 4, 40);
+    const Buffer numbers(FloatType::f32, 1, 4, 1), tokens(FloatType::f32, 1, 4, 1), rows(FloatType::f32, 1, 4, 40),
+        after(FloatType::f32, 1, 4, 40);
     Weight weight(FloatType::f32, 1, 3, 40, 0);
     OpContext embed = make_op(OpCode::embedding, QuantType::f32_f32_f32, 4, tokens, rows);
     embed.weight = weight.view();
-    const std::vector<PlanOp> ops = {{make_op(OpCode::cast, QuantType::f32_f32_f32, 4, numbers, tokens), &kernels}, {embed, &kernels}, {make_op(OpCode::cast, QuantType::f32_f32_f32, 4, rows, after), &kernels}};
+    const std::vector<PlanOp> ops = {{make_op(OpCode::cast, QuantType::f32_f32_f32, 4, numbers, tokens), &kernels},
+                                     {embed, &kernels},
+                                     {make_op(OpCode::cast, QuantType::f32_f32_f32, 4, rows, after), &kernels}};
     for (const uint32_t n_threads : {1u, 4u}) {
         Plan plan(ops, std::make_shared<Engine>(n_threads));
         CHECK(plan.run(4).fault.kind == Fault::none);
