@@ -18,8 +18,15 @@ from dllama_proto.enums import OpCode
 
 __all__ = ["NativeKernel", "engine_for", "native_factory", "run", "run_timed"]
 
-#: What an index out of range is, by the core's number for it (``Fault::Kind`` in ``kernels.hpp``).
-_KINDS = MappingProxyType({1: "tokens", 2: "positions", 3: "indexes", 4: "expert indexes"})
+#: What indexes of a kind are called in errors.
+_KINDS = MappingProxyType(
+    {
+        _core.FaultKind.TOKEN: "tokens",
+        _core.FaultKind.POSITION: "positions",
+        _core.FaultKind.CACHE_ROW: "indexes",
+        _core.FaultKind.EXPERT: "expert indexes",
+    }
+)
 
 #: Teams of threads by process and size: a fork has none of its parent's threads.
 _engines: WeakValueDictionary[tuple[int, int], _core.Engine] = WeakValueDictionary()
@@ -46,7 +53,7 @@ def run_timed(plan: _core.Plan, contexts: list[OpContext], batch_size: int) -> l
     return seconds
 
 
-def _check(fault: tuple[int, int, float, int] | None, contexts: list[OpContext]) -> None:
+def _check(fault: tuple[int, _core.FaultKind, float, int] | None, contexts: list[OpContext]) -> None:
     if fault is not None:
         index, kind, value, limit = fault
         context = contexts[index]

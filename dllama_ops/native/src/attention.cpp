@@ -331,7 +331,7 @@ Fault multihead_att_f32(const OpContext &op, const Region &region, Scratch scrat
     for (uint32_t y = region.y0; y < region.y1; y++) {
         const float position = f32_row(params.positions, 0, y)[0];
         if (!is_index(position, params.seq_len))
-            return Fault{Fault::position, y, position, params.seq_len};
+            return Fault{FaultKind::position, y, position, params.seq_len};
     }
     const auto for_each_group = [&](auto &&call) {
         for (uint32_t h0 = h_start, h1; h0 < h_end; h0 = h1) {

@@ -12,15 +12,18 @@ struct Region {
     uint32_t batch_size;
 };
 
+// What an index out of range was to be.
+enum class FaultKind : uint32_t { none, token, position, cache_row, expert };
+
 // An index that came as data and is out of range. Kernels check every index before they use it.
 struct Fault {
-    enum Kind : uint32_t { none, token, position, cache_row, expert } kind;
+    FaultKind kind;
     uint32_t row;   // of the batch
     float value;    // as it came
     uint32_t limit; // value must be in 0 .. limit - 1
 };
 
-constexpr Fault kNoFault = {Fault::none, 0, 0.0f, 0};
+constexpr Fault kNoFault = {FaultKind::none, 0, 0.0f, 0};
 
 // Memory of one thread, at least as large as the kernel set's scratch_bytes said.
 struct Scratch {

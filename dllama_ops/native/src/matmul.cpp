@@ -91,7 +91,7 @@ Expert expert_of(const OpContext &op, uint32_t y, uint32_t slot, Fault *fault) {
         return Expert{0, true};
     const float value = f32_row(params.active_expert_indexes, 0, y)[slot];
     if (!is_index(value, params.n_experts)) {
-        *fault = Fault{Fault::expert, y, value, params.n_experts};
+        *fault = Fault{FaultKind::expert, y, value, params.n_experts};
         return Expert{0, false};
     }
     return Expert{(uint32_t)value, true};

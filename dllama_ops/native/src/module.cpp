@@ -142,9 +142,9 @@ public:
 
 private:
     static nb::object fault(const Plan::Result &result) {
-        if (result.fault.kind == Fault::none)
+        if (result.fault.kind == FaultKind::none)
             return nb::none();
-        return nb::make_tuple(result.op, uint32_t(result.fault.kind), result.fault.value, result.fault.limit);
+        return nb::make_tuple(result.op, result.fault.kind, result.fault.value, result.fault.limit);
     }
 
     static std::vector<PlanOp> planned(const std::vector<std::shared_ptr<Op>> &ops) {
@@ -190,7 +190,7 @@ nb::object raw_address(const Weight &weight, std::size_t offset, std::size_t n) 
 
 NB_MODULE(_core, m) {
     m.doc() = "Native kernels: weights, plans and the threads that run them.";
-    m.attr("__all__") = nb::make_tuple("Engine", "Op", "Plan", "Weight", "has_kernel", "kernel_sets", "read_bandwidth");
+    m.attr("__all__") = nb::make_tuple("Engine", "FaultKind", "Op", "Plan", "Weight", "has_kernel", "kernel_sets", "read_bandwidth");
 
     m.def(
         "kernel_sets",
@@ -207,6 +207,12 @@ NB_MODULE(_core, m) {
             return kernel_set_or_throw(kernels).find(OpCode(code), QuantType(quant)) != nullptr;
         },
         "kernels"_a, "code"_a, "quant"_a, "Whether a kernel set has a kernel for a key.");
+
+    nb::enum_<FaultKind>(m, "FaultKind", "What an index out of range was to be.")
+        .value("TOKEN", FaultKind::token, "a row of an embedding")
+        .value("POSITION", FaultKind::position, "a position in the sequence")
+        .value("CACHE_ROW", FaultKind::cache_row, "a row of a cache")
+        .value("EXPERT", FaultKind::expert, "one of the experts");
 
     m.def("read_bandwidth", &read_bandwidth, "n_bytes"_a, "n_passes"_a, nb::call_guard<nb::gil_scoped_release>(),
           "Bytes per second that one thread reads from memory, at best.");

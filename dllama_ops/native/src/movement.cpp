@@ -25,7 +25,7 @@ void quantize(BlockQ80 *out, const float *in, const Region &region) {
 const float *embedding_row(const OpContext &op, uint32_t y, Fault *fault) {
     const float token = f32_row(op.input, 0, y)[0];
     if (!is_index(token, op.weight.y)) {
-        *fault = Fault{Fault::token, y, token, op.weight.y};
+        *fault = Fault{FaultKind::token, y, token, op.weight.y};
         return nullptr;
     }
     return (const float *)op.weight.data + (size_t)token * op.weight.x;
@@ -111,7 +111,7 @@ Fault shift_f32(const OpContext &op, const Region &region, Scratch) {
     for (uint32_t y = region.y0; y < region.y1; y++) {
         const float index = f32_row(op.params.shift.indexes, 0, y)[0];
         if (!is_index(index, n_rows))
-            return Fault{Fault::cache_row, y, index, n_rows};
+            return Fault{FaultKind::cache_row, y, index, n_rows};
         copy_f32(f32_row(op.output, 0, 0) + (size_t)index * op.input.x, f32_row(op.input, 0, y), region);
     }
     return kNoFault;

@@ -239,7 +239,7 @@ void Plan::run_part(const Step &step, const Cut &cut, uint32_t part, uint32_t ba
             const Fault fault = op.kernel(op.context, region, scratch);
             if (ticks != nullptr)
                 ticks[op.index] += nanoseconds() - before;
-            if (fault.kind != Fault::none)
+            if (fault.kind != FaultKind::none)
                 return report(fault, op.index);
         }
 }
@@ -276,7 +276,7 @@ Plan::Result Plan::run(uint32_t batch_size) {
         return {kNoFault, 0};
     std::lock_guard<std::mutex> lock(engine_->running);
     const Result checked = check_indexes(batch_size);
-    if (checked.fault.kind != Fault::none)
+    if (checked.fault.kind != FaultKind::none)
         return checked;
     batch_size_ = batch_size;
     has_fault_.store(false);

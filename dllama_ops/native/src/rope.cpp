@@ -39,7 +39,7 @@ Fault rope_f32(const OpContext &op, const Region &region, Scratch) {
     for (uint32_t y = region.y0; y < region.y1; y++) {
         const float position = f32_row(params.positions, 0, y)[0];
         if (!is_index(position, params.seq_len))
-            return Fault{Fault::position, y, position, params.seq_len};
+            return Fault{FaultKind::position, y, position, params.seq_len};
         const float *in = f32_row(op.input, 0, y), *cache = f32_row(params.cache, 0, (uint32_t)position);
         float *out = f32_row(op.output, 0, y);
         if (params.type == RopeType::falcon)

@@ -55,15 +55,15 @@ Work work_of(const OpContext &op, uint32_t n_threads) {
 std::vector<IndexUse> index_uses_of(const OpContext &op) {
     const Params &params = op.params;
     switch (op.code) {
-    case OpCode::embedding: return {{op.input, 1, op.weight.y, Fault::token}};
-    case OpCode::rope: return {{params.rope.positions, 1, params.rope.seq_len, Fault::position}};
+    case OpCode::embedding: return {{op.input, 1, op.weight.y, FaultKind::token}};
+    case OpCode::rope: return {{params.rope.positions, 1, params.rope.seq_len, FaultKind::position}};
     case OpCode::multihead_att:
-        return {{params.multihead_att.positions, 1, params.multihead_att.seq_len, Fault::position}};
-    case OpCode::shift: return {{params.shift.indexes, 1, op.output.x / op.input.x, Fault::cache_row}};
+        return {{params.multihead_att.positions, 1, params.multihead_att.seq_len, FaultKind::position}};
+    case OpCode::shift: return {{params.shift.indexes, 1, op.output.x / op.input.x, FaultKind::cache_row}};
     case OpCode::matmul:
         if (params.matmul.n_active_experts != 0)
             return {{params.matmul.active_expert_indexes, params.matmul.n_active_experts, params.matmul.n_experts,
-                     Fault::expert}};
+                     FaultKind::expert}};
         return {};
     default: return {};
     }

@@ -32,7 +32,7 @@ struct Access {
 struct IndexUse {
     Tensor tensor;
     uint32_t n, limit;
-    Fault::Kind kind;
+    FaultKind kind;
 };
 
 Work work_of(const OpContext &op, uint32_t n_threads);

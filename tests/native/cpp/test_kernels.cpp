@@ -31,7 +31,7 @@ void check_activation(OpCode code, double (*function)(double), double tolerance)
             rows.f32()[0] = -100.0f;
             const Buffer before(FloatType::f32, 2, 3, x);
             before.restore(rows.copy());
-            CHECK(run(make_op(code, QuantType::f32_f32_f32, 3, rows, rows), *kernels, 2, 2).fault.kind == Fault::none);
+            CHECK(run(make_op(code, QuantType::f32_f32_f32, 3, rows, rows), *kernels, 2, 2).fault.kind == FaultKind::none);
             for (uint32_t z = 0; z < 2; z++) {
                 for (uint32_t y = 0; y < 2; y++)
                     for (uint32_t i = 0; i < x; i++)
@@ -109,7 +109,7 @@ TEST(softmax_agrees_with_double) {
             rows.f32()[x - 1] = 90.0f;
             before.restore(rows.copy());
             CHECK(run(make_op(OpCode::softmax, QuantType::f32_f32_f32, 3, rows, rows), *kernels, 3, 2).fault.kind ==
-                  Fault::none);
+                  FaultKind::none);
             for (uint32_t y = 0; y < 3; y++) {
                 double most = -INFINITY, sum = 0;
                 for (uint32_t i = 0; i < x; i++)
@@ -132,11 +132,11 @@ TEST(casts_to_q80_are_exact) {
         for (uint32_t z = 0; z < 2; z++)
             for (uint32_t y = 0; y < 3; y++)
                 fill_with_edges(in.f32(z, y), x, random);
-        CHECK(run(make_op(OpCode::cast, QuantType::f32_f32_q80, 3, in, out), *kernels, 3, 3).fault.kind == Fault::none);
+        CHECK(run(make_op(OpCode::cast, QuantType::f32_f32_q80, 3, in, out), *kernels, 3, 3).fault.kind == FaultKind::none);
         Tensor first = in.tensor();
         first.z = 1;
         CHECK(run(make_op(OpCode::repeat_z, QuantType::f32_f32_q80, 3, first, repeated), *kernels, 3, 3).fault.kind ==
-              Fault::none);
+              FaultKind::none);
         for (uint32_t y = 0; y < 3; y++)
             for (uint32_t b = 0; b < x / kBlockSize; b++) {
                 for (uint32_t z = 0; z < 2; z++)
@@ -156,7 +156,7 @@ TEST(half_scales_of_every_kind_are_read_exactly) {
             BlockQ80 block{uint16_t(half), {1, -128, 127}};
             std::memcpy(in.q80() + half, &block, sizeof block);
         }
-        CHECK(run(make_op(OpCode::cast, QuantType::q80_q80_f32, 1, in, out), *kernels, 1).fault.kind == Fault::none);
+        CHECK(run(make_op(OpCode::cast, QuantType::q80_q80_f32, 1, in, out), *kernels, 1).fault.kind == FaultKind::none);
         for (uint32_t half = 0; half < n; half++) {
             const float d = half_to_float(uint16_t(half)), *values = out.f32() + half * kBlockSize;
             for (uint32_t i = 0; i < 3; i++) {
@@ -176,7 +176,7 @@ TEST(copies_move_the_rows_of_the_batch_and_no_others) {
                 const QuantType quant = quantized_rows ? QuantType::q80_q80_q80 : QuantType::f32_f32_f32;
                 const Buffer in(type, 2, 4, x, quantized_rows ? 2 : 4), out(type, 2, 4, x, quantized_rows ? 2 : 4);
                 fill(in, random);
-                CHECK(run(make_op(OpCode::cast, quant, 4, in, out), *kernels, 3, 2).fault.kind == Fault::none);
+                CHECK(run(make_op(OpCode::cast, quant, 4, in, out), *kernels, 3, 2).fault.kind == FaultKind::none);
                 const std::size_t row_bytes = n_bytes(type, x);
                 const std::vector<unsigned char> zeros(row_bytes);
                 for (uint32_t z = 0; z < 2; z++) {
@@ -207,7 +207,7 @@ TEST(norms_agree_with_double) {
                 second.params.rms_norm = {n_columns, inverse};
                 second.weight = weight.view();
                 Plan plan({{first, kernels}, {second, kernels}}, std::make_shared<Engine>(2));
-                CHECK(plan.run(3).fault.kind == Fault::none);
+                CHECK(plan.run(3).fault.kind == FaultKind::none);
                 for (uint32_t y = 0; y < 3; y++)
                     for (uint32_t c = 0; c < n_columns; c++) {
                         double sum = 0;
@@ -241,7 +241,7 @@ TEST(norms_of_q80_agree_with_double) {
             OpContext op = make_op(OpCode::rms_norm, QuantType::q80_f32_f32, 2, in, out);
             op.params.rms_norm = {n_columns, inverse};
             op.weight = weight.view();
-            CHECK(run(op, *kernels, 2, 2).fault.kind == Fault::none);
+            CHECK(run(op, *kernels, 2, 2).fault.kind == FaultKind::none);
             for (uint32_t y = 0; y < 2; y++)
                 for (uint32_t i = 0; i < x; i++) {
                     const double expected = value(in, 0, y, i) * inverse.f32(0, y)[i / width] *
@@ -266,10 +266,10 @@ TEST(arithmetic_agrees_with_its_definition) {
             mul.params.mul = {by};
             OpContext times = make_op(OpCode::scale, QuantType::f32_f32_f32, 3, in, scaled);
             times.params.scale = {scale};
-            CHECK(run(mul, *kernels, 3, 2).fault.kind == Fault::none);
-            CHECK(run(times, *kernels, 3, 2).fault.kind == Fault::none);
+            CHECK(run(mul, *kernels, 3, 2).fault.kind == FaultKind::none);
+            CHECK(run(times, *kernels, 3, 2).fault.kind == FaultKind::none);
             CHECK(run(make_op(OpCode::merge_sum, QuantType::f32_f32_f32, 3, in, total), *kernels, 3, 2).fault.kind ==
-                  Fault::none);
+                  FaultKind::none);
             for (uint32_t y = 0; y < 3; y++)
                 for (uint32_t i = 0; i < x; i++) {
                     double sum = 0;
@@ -296,7 +296,7 @@ TEST(merges_add_every_slice) {
                 CHECK(run(make_op(OpCode::merge_add, quantized_rows ? QuantType::q80_q80_f32 : QuantType::f32_f32_f32,
                                   3, in, out),
                           *kernels, 2, 2)
-                          .fault.kind == Fault::none);
+                          .fault.kind == FaultKind::none);
                 for (uint32_t y = 0; y < 3; y++)
                     for (uint32_t i = 0; i < x; i++) {
                         double sum = before.f32(0, y)[i];
@@ -325,8 +325,8 @@ TEST(embeddings_and_shifts_check_their_indexes) {
         embed.weight = weight.view();
         OpContext embed_q80 = make_op(OpCode::embedding, QuantType::f32_f32_q80, 3, tokens, blocks);
         embed_q80.weight = weight.view();
-        CHECK(run(embed, *kernels, 3, 2).fault.kind == Fault::none &&
-              run(embed_q80, *kernels, 3, 2).fault.kind == Fault::none);
+        CHECK(run(embed, *kernels, 3, 2).fault.kind == FaultKind::none &&
+              run(embed_q80, *kernels, 3, 2).fault.kind == FaultKind::none);
         const uint32_t expected[] = {9, 0, 4};
         for (uint32_t y = 0; y < 3; y++) {
             CHECK(std::memcmp(rows.f32(0, y), &table[expected[y] * x], x * 4) == 0);
@@ -336,7 +336,7 @@ TEST(embeddings_and_shifts_check_their_indexes) {
         tokens.f32(0, 0)[0] = 6; // the cache's last whole row
         OpContext shift = make_op(OpCode::shift, QuantType::f32_f32_f32, 3, rows, cache);
         shift.params.shift = {tokens};
-        CHECK(run(shift, *kernels, 3, 2).fault.kind == Fault::none);
+        CHECK(run(shift, *kernels, 3, 2).fault.kind == FaultKind::none);
         const uint32_t places[] = {6, 0, 4};
         for (uint32_t y = 0; y < 3; y++)
             CHECK(std::memcmp(cache.f32() + places[y] * x, rows.f32(0, y), x * 4) == 0);
@@ -344,8 +344,8 @@ TEST(embeddings_and_shifts_check_their_indexes) {
             tokens.f32(0, 1)[0] = bad;
             const std::vector<unsigned char> before = rows.copy(), before_cache = cache.copy();
             const Plan::Result result = run(embed, *kernels, 3, 2);
-            CHECK(result.fault.kind == Fault::token && result.fault.row == 1 && result.fault.limit == vocab);
-            CHECK(run(shift, *kernels, 3, 2).fault.kind == Fault::cache_row);
+            CHECK(result.fault.kind == FaultKind::token && result.fault.row == 1 && result.fault.limit == vocab);
+            CHECK(run(shift, *kernels, 3, 2).fault.kind == FaultKind::cache_row);
             CHECK(rows.copy() == before && cache.copy() == before_cache);
         }
     }
@@ -377,7 +377,7 @@ TEST(rope_rotates_both_kinds_of_pairs) {
                 op.params.rope = params;
                 for (uint32_t y = 0; y < 3; y++)
                     positions.f32(0, y)[0] = float(4 - y);
-                CHECK(run(op, *kernels, 3, 2).fault.kind == Fault::none);
+                CHECK(run(op, *kernels, 3, 2).fault.kind == FaultKind::none);
                 for (uint32_t y = 0; y < 3; y++)
                     for (uint32_t h = 0; h < 3; h++)
                         for (uint32_t j = 0; j < head_dim / 2; j++) {
@@ -392,7 +392,7 @@ TEST(rope_rotates_both_kinds_of_pairs) {
                         }
                 positions.f32(0, 2)[0] = float(seq_len);
                 const std::vector<unsigned char> rotated = rows.copy();
-                CHECK(run(op, *kernels, 3, 2).fault.kind == Fault::position && rows.copy() == rotated);
+                CHECK(run(op, *kernels, 3, 2).fault.kind == FaultKind::position && rows.copy() == rotated);
             }
 }
 
@@ -425,7 +425,7 @@ TEST(attention_agrees_with_double) {
             OpContext op = make_op(OpCode::multihead_att, QuantType::f32_f32_f32, c.rows, out, out);
             op.params.multihead_att = {c.n_heads, c.n_heads0, c.n_kv_heads, c.head_dim, c.seq_len, kv_dim0,
                                        positions, query,      keys,         values,     att};
-            CHECK(run(op, *kernels, c.rows, c.n_threads).fault.kind == Fault::none);
+            CHECK(run(op, *kernels, c.rows, c.n_threads).fault.kind == FaultKind::none);
             for (uint32_t y = 0; y < c.rows; y++)
                 for (uint32_t h = 0; h < c.n_heads0; h++) {
                     const uint32_t n = uint32_t(positions.f32(0, y)[0]) + 1, kv = h / kv_mul * c.head_dim;
@@ -448,7 +448,7 @@ TEST(attention_agrees_with_double) {
                 }
             positions.f32(0, 0)[0] = float(c.seq_len);
             const std::vector<unsigned char> before = out.copy();
-            CHECK(run(op, *kernels, c.rows, c.n_threads).fault.kind == Fault::position && out.copy() == before);
+            CHECK(run(op, *kernels, c.rows, c.n_threads).fault.kind == FaultKind::position && out.copy() == before);
         }
 }
 
@@ -461,7 +461,7 @@ TEST(the_gate_picks_the_largest_and_the_first_of_equals) {
                 std::memcpy(in.f32(0, y), rows[y], sizeof rows[y]);
             OpContext op = make_op(OpCode::moe_gate, QuantType::f32_f32_f32, 3, in, out);
             op.params.moe_gate = {3, norm, indexes};
-            CHECK(run(op, *kernels, 3, 2).fault.kind == Fault::none);
+            CHECK(run(op, *kernels, 3, 2).fault.kind == FaultKind::none);
             const uint32_t expected[3][3] = {{1, 3, 5}, {0, 1, 2}, {4, 0, 1}};
             for (uint32_t y = 0; y < 3; y++) {
                 float sum = 0;
@@ -474,7 +474,7 @@ TEST(the_gate_picks_the_largest_and_the_first_of_equals) {
             }
             for (uint32_t i = 0; i < 6; i++)
                 in.f32()[i] = NAN; // whatever is picked has to exist
-            CHECK(run(op, *kernels, 3, 2).fault.kind == Fault::none);
+            CHECK(run(op, *kernels, 3, 2).fault.kind == FaultKind::none);
             for (uint32_t k = 0; k < 3; k++)
                 CHECK(indexes.f32()[k] >= 0 && indexes.f32()[k] < 6);
         }

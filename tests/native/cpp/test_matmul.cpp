@@ -70,7 +70,7 @@ void check_matmul(QuantType quant, FloatType in_type, FloatType weight_type, con
     op.weight = weight.view();
     op.params.matmul = {shape.n_experts, shape.n_active, indexes, nullptr};
     const std::vector<unsigned char> before = out.copy();
-    CHECK(run(op, kernels, shape.rows, n_threads).fault.kind == Fault::none);
+    CHECK(run(op, kernels, shape.rows, n_threads).fault.kind == FaultKind::none);
 
     double worst = 0;
     for (uint32_t e = 0; e < z; e++)
@@ -151,8 +151,8 @@ TEST(an_expert_that_is_not_there_is_a_fault) {
             op.params.matmul = {3, 2, indexes, nullptr};
             const std::vector<unsigned char> before = out.copy();
             const Plan::Result result = run(op, *kernels, 4, 2);
-            CHECK(result.fault.kind == Fault::expert && result.fault.row == 2 && result.fault.limit == 3);
+            CHECK(result.fault.kind == FaultKind::expert && result.fault.row == 2 && result.fault.limit == 3);
             CHECK(out.copy() == before);
-            CHECK(run(op, *kernels, 2).fault.kind == Fault::none); // the bad row is not in this batch
+            CHECK(run(op, *kernels, 2).fault.kind == FaultKind::none); // the bad row is not in this batch
         }
 }

@@ -106,13 +106,13 @@ TEST(a_plan_equals_its_ops_one_by_one_bit_for_bit) {
             for (const uint32_t batch : {1u, 2u, 9u, 33u}) {
                 block.restore(start);
                 for (const PlanOp &op : block.ops)
-                    CHECK(run(op.context, *kernels, batch).fault.kind == Fault::none);
+                    CHECK(run(op.context, *kernels, batch).fault.kind == FaultKind::none);
                 const auto expected = block.memory();
                 for (const uint32_t n_threads : {1u, 2u, 3u, 8u}) {
                     Plan plan(block.ops, std::make_shared<Engine>(n_threads));
                     for (int again = 0; again < 2; again++) {
                         block.restore(start);
-                        CHECK(plan.run(batch).fault.kind == Fault::none);
+                        CHECK(plan.run(batch).fault.kind == FaultKind::none);
                         CHECK_SAYING(block.memory() == expected,
                                      std::string(kernels->name) + ", dim " + std::to_string(dim) + ", batch " +
                                          std::to_string(batch) + ", threads " + std::to_string(n_threads));
@@ -141,7 +141,7 @@ TEST(an_input_that_changes_is_prepared_again) {
     const auto expected = block.memory();
     block.restore(start);
     Plan plan(ops, std::make_shared<Engine>(2));
-    CHECK(plan.run(5).fault.kind == Fault::none);
+    CHECK(plan.run(5).fault.kind == FaultKind::none);
     CHECK(block.memory() == expected);
 }
 
@@ -154,7 +154,7 @@ TEST(plans_share_an_engine_from_several_threads) {
             const Block block(kernels, 64, 96);
             Plan plan(block.ops, engine);
             for (int k = 0; k < 10; k++)
-                CHECK(plan.run(3).fault.kind == Fault::none);
+                CHECK(plan.run(3).fault.kind == FaultKind::none);
         });
     for (std::thread &caller : callers)
         caller.join();
@@ -172,12 +172,12 @@ TEST(an_index_that_the_plan_computes_is_checked_too) {
                                      {make_op(OpCode::cast, QuantType::f32_f32_f32, 4, rows, after), &kernels}};
     for (const uint32_t n_threads : {1u, 4u}) {
         Plan plan(ops, std::make_shared<Engine>(n_threads));
-        CHECK(plan.run(4).fault.kind == Fault::none);
+        CHECK(plan.run(4).fault.kind == FaultKind::none);
         numbers.f32(0, 2)[0] = 3;
         const Plan::Result result = plan.run(4);
-        CHECK(result.fault.kind == Fault::token && result.fault.row == 2 && result.op == 1);
+        CHECK(result.fault.kind == FaultKind::token && result.fault.row == 2 && result.op == 1);
         numbers.f32(0, 2)[0] = 2;
-        CHECK(plan.run(4).fault.kind == Fault::none);
+        CHECK(plan.run(4).fault.kind == FaultKind::none);
     }
 }
 
