@@ -14,7 +14,6 @@ from dllama_ops.kernel import KernelFactory, OpContext, WeightData
 from dllama_ops.native import _core
 from dllama_ops.params import RopeParams
 from dllama_ops.reference.rope import fill_cache
-from dllama_proto.enums import OpCode
 
 __all__ = ["NativeKernel", "engine_for", "native_factory", "run", "run_timed"]
 
@@ -72,8 +71,7 @@ class NativeKernel:
         self._weight: _core.Weight | None = None
         spec = context.weight
         if spec is not None:
-            is_looked_up = context.key.code is OpCode.EMBEDDING
-            self._weight = _core.Weight(variant, spec.float_type, spec.z, spec.y, spec.x, is_looked_up)
+            self._weight = _core.Weight(variant, context.key.code, spec.float_type, spec.z, spec.y, spec.x)
         if isinstance(context.params, RopeParams):
             with np.errstate(all="ignore"):
                 fill_cache(context.params)

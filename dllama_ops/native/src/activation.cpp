@@ -1,5 +1,5 @@
 // GELU, SILU and SOFTMAX.
-#include "isa_kernels.hpp"
+#include "op_table.hpp"
 #include "simd.hpp"
 #include "softmax.hpp"
 
@@ -33,8 +33,6 @@ template <F (*function)(F)> void apply(float *out, const float *in, uint32_t x0,
     }
 }
 
-} // namespace
-
 // out (z, n_batches, x) = in / (1 + e^-in)
 Fault silu_f32(const OpContext &op, const Region &region, Scratch) {
     const uint32_t middle = n_alike(op.output.x);
@@ -64,6 +62,25 @@ Fault softmax_f32(const OpContext &op, const Region &region, Scratch) {
         }
     return kNoFault;
 }
+
+void touch_rows(const OpContext &op, Accesses &touched) {
+    touched.reads(op.input, Access::same_row);
+    touched.writes(op.output, Access::same_row);
+}
+
+constexpr KernelEntry kGelu[] = {{QuantType::f32_f32_f32, gelu_f32}};
+constexpr KernelEntry kSilu[] = {{QuantType::f32_f32_f32, silu_f32}};
+constexpr KernelEntry kSoftmax[] = {{QuantType::f32_f32_f32, softmax_f32}};
+
+constexpr OpSpec kOps[] = {
+    {OpCode::gelu, "gelu", kGelu, {}, check_same_shape, work_by_columns, touch_same_columns},
+    {OpCode::silu, "silu", kSilu, {}, check_same_shape, work_by_columns, touch_same_columns},
+    {OpCode::softmax, "softmax", kSoftmax, {}, check_same_shape, work_by_rows, touch_rows},
+};
+
+} // namespace
+
+const OpTable activation_ops = kOps;
 
 } // namespace DLLAMA_ISA
 } // namespace dllama

@@ -1,9 +1,11 @@
 // MUL, SCALE, MERGE_ADD and MERGE_SUM.
-#include "isa_kernels.hpp"
+#include "op_table.hpp"
 #include "simd.hpp"
 
 namespace dllama {
 namespace DLLAMA_ISA {
+
+namespace {
 
 // out (z, n_batches, x) = in * multiplier, all of one shape
 Fault mul_f32(const OpContext &op, const Region &region, Scratch) {
@@ -91,6 +93,66 @@ Fault merge_sum_f32(const OpContext &op, const Region &region, Scratch) {
     }
     return kNoFault;
 }
+
+// ---- specs
+
+void check_mul(const OpContext &op, ShapeCheck &check) {
+    check.require_same_shape();
+    check.require_rows(op.params.mul.multiplier, FloatType::f32, op.output.z, op.output.x,
+                       "the multiplier must have the output's shape");
+}
+
+void touch_mul(const OpContext &op, Accesses &touched) {
+    touch_same_columns(op, touched);
+    touched.reads(op.params.mul.multiplier, Access::same_columns);
+}
+
+void check_scale(const OpContext &op, ShapeCheck &check) {
+    check.require_same_shape();
+    check.require_rows(op.params.scale.scale, FloatType::f32, op.output.z, 1, "scale must be F32 [z][n_batches][1]");
+}
+
+void touch_scale(const OpContext &op, Accesses &touched) {
+    touch_same_columns(op, touched);
+    touched.reads(op.params.scale.scale, Access::same_row);
+}
+
+void check_merge_add(const OpContext &op, ShapeCheck &check) {
+    check.require(op.input.x % op.output.x == 0, "the input must be whole slices of the output's width");
+}
+
+void touch_merge_add(const OpContext &op, Accesses &touched) {
+    touched.reads(op.input, op.input.x == op.output.x ? Access::same_columns : Access::same_row);
+    touched.writes(op.output, Access::same_columns);
+}
+
+void check_merge_sum(const OpContext &op, ShapeCheck &check) {
+    check.require(op.input.x == op.output.x, "input and output must have one width");
+}
+
+constexpr KernelEntry kMul[] = {{QuantType::f32_f32_f32, mul_f32}};
+constexpr ParamField kMulParams[] = {DLLAMA_PARAM(MulParams, multiplier)};
+
+constexpr KernelEntry kScale[] = {{QuantType::f32_f32_f32, scale_f32}};
+constexpr ParamField kScaleParams[] = {DLLAMA_PARAM(ScaleParams, scale)};
+
+constexpr KernelEntry kMergeAdd[] = {
+    {QuantType::f32_f32_f32, merge_add_f32},
+    {QuantType::q80_q80_f32, merge_add_q80},
+};
+
+constexpr KernelEntry kMergeSum[] = {{QuantType::f32_f32_f32, merge_sum_f32}};
+
+constexpr OpSpec kOps[] = {
+    {OpCode::mul, "mul", kMul, kMulParams, check_mul, work_by_columns, touch_mul},
+    {OpCode::scale, "scale", kScale, kScaleParams, check_scale, work_by_columns, touch_scale},
+    {OpCode::merge_add, "merge_add", kMergeAdd, {}, check_merge_add, work_by_columns, touch_merge_add},
+    {OpCode::merge_sum, "merge_sum", kMergeSum, {}, check_merge_sum, work_by_columns, touch_same_columns},
+};
+
+} // namespace
+
+const OpTable arithmetic_ops = kOps;
 
 } // namespace DLLAMA_ISA
 } // namespace dllama

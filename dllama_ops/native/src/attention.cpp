@@ -4,7 +4,7 @@
 // memory once: scores of all positions first (into the op's scratch), softmax, then the weighted sum of values.
 // With many queries on one KV head (the rows of a batch times its query heads) a block of keys is transposed first:
 // each lane of a vector is then a position, and nothing is summed across lanes.
-#include "isa_kernels.hpp"
+#include "op_table.hpp"
 #include "simd.hpp"
 #include "softmax.hpp"
 
@@ -12,6 +12,9 @@ namespace dllama {
 namespace DLLAMA_ISA {
 
 namespace {
+
+// Positions of a block of keys, which are transposed into scratch together.
+constexpr uint32_t kAttentionPositions = 64;
 
 constexpr uint32_t kMostHeads = 4; // query heads that share the loads of one value row
 
@@ -321,8 +324,6 @@ private:
     float root_;
 };
 
-} // namespace
-
 // out (n_batches, n_heads0 * head_dim) = softmax(query . keys / sqrt(head_dim)) . values, over positions 0 .. position
 Fault multihead_att_f32(const OpContext &op, const Region &region, Scratch scratch) {
     const MultiHeadAttParams &params = op.params.multihead_att;
@@ -368,6 +369,76 @@ Fault multihead_att_f32(const OpContext &op, const Region &region, Scratch scrat
     }
     return kNoFault;
 }
+
+// ---- spec
+
+void check_attention(const OpContext &op, ShapeCheck &check) {
+    const MultiHeadAttParams &p = op.params.multihead_att;
+    check.require(p.n_kv_heads > 0 && p.n_heads0 > 0 && p.head_dim > 0 && p.seq_len > 0,
+                  "heads, their width and the sequence must not be empty");
+    check.require(p.n_kv_heads > 0 && p.n_heads % p.n_kv_heads == 0 && p.n_heads >= p.n_kv_heads,
+                  "heads must be a multiple of KV heads");
+    if (check.wrong() != nullptr)
+        return;
+    const uint64_t kv_heads0 = (p.n_heads0 - 1) / (p.n_heads / p.n_kv_heads) + 1;
+    check.require(op.output.float_type == FloatType::f32 && op.output.x == (uint64_t)p.n_heads0 * p.head_dim,
+                  "the output must have all heads");
+    check.require(kv_heads0 * p.head_dim <= p.kv_dim0, "the caches must have all KV heads");
+    check.require_rows(p.positions, FloatType::f32, 1, 1, "positions must be F32 [n_batches][1]");
+    check.require_rows(p.query, FloatType::f32, 1, p.n_heads0 * p.head_dim, "the query must have all heads");
+    check.require((uint64_t)p.n_heads0 * p.seq_len <= p.att.x, "att must hold all scores");
+    check.require_rows(p.att, FloatType::f32, 1, 1, "att must be F32 [n_batches][n_heads0 * seq_len]");
+    for (const Tensor *cache : {&p.key_cache, &p.value_cache})
+        check.require(cache->float_type == FloatType::f32 && cache->y >= p.seq_len && cache->x >= p.kv_dim0 &&
+                          cache->data != nullptr,
+                      "caches must be F32 [seq_len][kv_dim0]");
+}
+
+// Whole KV heads, so that a cache is read once for all its query heads, unless that leaves threads idle.
+Work attention_work(const OpContext &op, uint32_t n_threads) {
+    const MultiHeadAttParams &p = op.params.multihead_att;
+    const uint32_t kv_mul = p.n_heads / p.n_kv_heads;
+    const bool is_enough = p.n_heads0 % kv_mul == 0 && p.n_heads0 / kv_mul >= n_threads;
+    return {p.n_heads0 * p.head_dim, p.head_dim * (is_enough ? kv_mul : 1), false, false, true};
+}
+
+void touch_attention(const OpContext &op, Accesses &touched) {
+    const MultiHeadAttParams &p = op.params.multihead_att;
+    touched.reads(p.query, Access::same_columns);
+    touched.reads(p.positions, Access::same_row);
+    touched.reads(p.key_cache, Access::anything);
+    touched.reads(p.value_cache, Access::anything);
+    touched.writes(p.att, Access::anything);
+    touched.writes(op.output, Access::same_columns);
+}
+
+IndexUse attention_positions(const OpContext &op) {
+    return {op.params.multihead_att.positions, 1, op.params.multihead_att.seq_len, FaultKind::position};
+}
+
+// A block of keys, transposed.
+size_t attention_scratch(const OpContext &op) {
+    return (size_t)kAttentionPositions * op.params.multihead_att.head_dim * sizeof(float);
+}
+
+constexpr KernelEntry kKernels[] = {{QuantType::f32_f32_f32, multihead_att_f32, attention_scratch}};
+constexpr ParamField kParams[] = {
+    DLLAMA_PARAM(MultiHeadAttParams, n_heads),    DLLAMA_PARAM(MultiHeadAttParams, n_heads0),
+    DLLAMA_PARAM(MultiHeadAttParams, n_kv_heads), DLLAMA_PARAM(MultiHeadAttParams, head_dim),
+    DLLAMA_PARAM(MultiHeadAttParams, seq_len),    DLLAMA_PARAM(MultiHeadAttParams, kv_dim0),
+    DLLAMA_PARAM(MultiHeadAttParams, positions),  DLLAMA_PARAM(MultiHeadAttParams, query),
+    DLLAMA_PARAM(MultiHeadAttParams, key_cache),  DLLAMA_PARAM(MultiHeadAttParams, value_cache),
+    DLLAMA_PARAM(MultiHeadAttParams, att),
+};
+
+constexpr OpSpec kOps[] = {
+    {OpCode::multihead_att, "multihead_att", kKernels, kParams, check_attention, attention_work, touch_attention,
+     attention_positions, nullptr, kIgnoresInput},
+};
+
+} // namespace
+
+const OpTable attention_ops = kOps;
 
 } // namespace DLLAMA_ISA
 } // namespace dllama

@@ -22,15 +22,15 @@ public:
     void reserve_scratch(std::size_t size);
     Scratch scratch(uint32_t thread_index) const { return {scratch_[thread_index].data()}; }
 
-    // Memory for the prepared rows of an input. Ops that prepare the same input get the same memory, also from
-    // different plans: each plan prepares again what it uses.
-    std::shared_ptr<Memory> prepared_rows(const Tensor &input, uint32_t group_rows, bool by_expert);
+    // Memory for n_bytes of prepared rows of an input. Ops that prepare the same input alike get the same memory, also
+    // from different plans: each plan prepares again what it uses.
+    std::shared_ptr<Memory> prepared_rows(const Tensor &input, const PrepareParams &params, std::size_t n_bytes);
 
     Team team;
     std::mutex running; // held while a plan runs
 
 private:
-    using Key = std::tuple<const void *, std::ptrdiff_t, std::ptrdiff_t, uint32_t, uint32_t, uint32_t, uint32_t, bool>;
+    using Key = std::tuple<const void *, std::ptrdiff_t, std::ptrdiff_t, uint32_t, uint32_t, uint32_t, uint32_t>;
 
     std::vector<Memory> scratch_;
     std::map<Key, std::weak_ptr<Memory>> prepared_;

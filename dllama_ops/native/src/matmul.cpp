@@ -4,7 +4,7 @@
 // row of the tile, so one row's result stays in one lane and nothing is ever summed across lanes. Nibbles are
 // multiplied as they are, 0 to 15; that they stand for -8 to 7 is made good by -8 times the sum of the input's
 // block, which prepare_rows works out once for all tiles.
-#include "isa_kernels.hpp"
+#include "op_table.hpp"
 #include "q40_tile.hpp"
 #include "simd.hpp"
 
@@ -97,10 +97,6 @@ Expert expert_of(const OpContext &op, uint32_t y, uint32_t slot, Fault *fault) {
     return Expert{(uint32_t)value, true};
 }
 
-} // namespace
-
-namespace {
-
 // Columns of the region for all its rows, as many together as go to the same expert. kQuantized inputs are decoded to
 // scratch first.
 template <bool kQuantized> Fault f32_weight(const OpContext &op, const Region &region, Scratch scratch) {
@@ -135,8 +131,6 @@ template <bool kQuantized> Fault f32_weight(const OpContext &op, const Region &r
     return fault;
 }
 
-} // namespace
-
 // out (z, n_batches, d) = in (z, n_batches, n) times weight (experts, d, n); without experts z is 1
 Fault matmul_f32(const OpContext &op, const Region &region, Scratch scratch) {
     return f32_weight<false>(op, region, scratch);
@@ -148,8 +142,6 @@ Fault matmul_q80_f32(const OpContext &op, const Region &region, Scratch scratch)
 }
 
 // ---- F32 x Q40
-
-namespace {
 
 // One row of input times one tile: a nibble of each of the tile's rows at a time.
 void f32_q40_tile(float *out, uint32_t n_columns, const float *in, const unsigned char *tile, uint32_t n_blocks) {
@@ -179,8 +171,6 @@ void f32_q40_tile(float *out, uint32_t n_columns, const float *in, const unsigne
     }
 }
 
-} // namespace
-
 // out (z, n_batches, d) = in (z, n_batches, n) times a packed Q40 weight (experts, d, n)
 Fault matmul_f32_q40(const OpContext &op, const Region &region, Scratch) {
     Fault fault = kNoFault;
@@ -204,7 +194,14 @@ Fault matmul_f32_q40(const OpContext &op, const Region &region, Scratch) {
 
 // ---- Q80 x Q40
 
-namespace {
+// Rows are prepared in groups of at most group_rows, as equal as can be, so that no group is left with one row.
+uint32_t n_row_groups(uint32_t batch_size, uint32_t group_rows) {
+    return (batch_size + group_rows - 1) / group_rows;
+}
+
+uint32_t group_start(uint32_t group, uint32_t n_groups, uint32_t batch_size) {
+    return (uint32_t)((uint64_t)group * batch_size / n_groups);
+}
 
 // The blocks of rows prepared one by one, side by side as one group.
 void gather(unsigned char *to, const unsigned char *const *rows, uint32_t n_rows, uint32_t n_blocks) {
@@ -220,7 +217,6 @@ void gather(unsigned char *to, const unsigned char *const *rows, uint32_t n_rows
 
 // Rows that go to the same expert are gathered into groups; the others go one by one.
 Fault q40_experts(const OpContext &op, const Region &region, Scratch scratch) {
-    const MatmulParams &params = op.params.matmul;
     const uint32_t n_blocks = op.weight.y / kBlockSize, n_rows = op.output.z * region.batch_size;
     const size_t row_bytes = (size_t)n_blocks * kPreparedBlockBytes;
     // Scratch: room for one group, then the expert of each row (z, y), -1 once it is done.
@@ -243,7 +239,7 @@ Fault q40_experts(const OpContext &op, const Region &region, Scratch scratch) {
         for (uint32_t k = i; k < n_rows && n < kGroupRows; k++)
             if (expert_of_row[k] == expert) {
                 expert_of_row[k] = -1;
-                rows[n] = params.prepared + k * row_bytes;
+                rows[n] = op.prepared + k * row_bytes;
                 out[n++] = f32_row(op.output, k / region.batch_size, k % region.batch_size);
             }
         if (n > 1)
@@ -253,8 +249,6 @@ Fault q40_experts(const OpContext &op, const Region &region, Scratch scratch) {
     }
     return fault;
 }
-
-} // namespace
 
 // The same with Q80 rows, prepared by prepare_rows, and a packed Q40 weight. The region has all rows.
 Fault matmul_q80_q40(const OpContext &op, const Region &region, Scratch scratch) {
@@ -272,21 +266,21 @@ Fault matmul_q80_q40(const OpContext &op, const Region &region, Scratch scratch)
             for (uint32_t r = 0; r < n_rows; r++)
                 out[r] = f32_row(op.output, 0, y0 + r);
             const uint32_t end = region.x1 - x < columns ? region.x1 : x + columns;
-            q40_tiles(out, x, end, op.params.matmul.prepared + (size_t)y0 * n_blocks * kPreparedBlockBytes, n_rows,
-                      op.weight.data, n_blocks);
+            q40_tiles(out, x, end, op.prepared + (size_t)y0 * n_blocks * kPreparedBlockBytes, n_rows, op.weight.data,
+                      n_blocks);
         }
     return kNoFault;
 }
 
 // Q80 rows (z, n_batches, n) into groups of rows as q40_tile reads them
 Fault prepare_rows(const OpContext &op, const Region &region, Scratch) {
-    const PrepareParams &params = op.params.prepare;
+    const bool is_alone = op.params.prepare.group_rows == 1;
     const uint32_t n_blocks = op.input.x / kBlockSize, n_rows = op.input.z * region.batch_size;
-    const uint32_t n_groups = params.by_expert ? n_rows : n_row_groups(region.batch_size, kGroupRows);
+    const uint32_t n_groups = is_alone ? n_rows : n_row_groups(region.batch_size, op.params.prepare.group_rows);
     for (uint32_t z = 0; z < op.input.z; z++)
         for (uint32_t y = region.y0; y < region.y1; y++) {
             uint32_t first = z * region.batch_size + y, group_size = 1; // of the group that the row is in
-            if (!params.by_expert) {
+            if (!is_alone) {
                 uint32_t group = (uint32_t)((uint64_t)y * n_groups / region.batch_size);
                 while (group_start(group + 1, n_groups, region.batch_size) <= y)
                     group++;
@@ -297,7 +291,7 @@ Fault prepare_rows(const OpContext &op, const Region &region, Scratch) {
             const BlockQ80 *in = q80_row(op.input, z, y);
             for (uint32_t b = region.x0 / kBlockSize; b < region.x1 / kBlockSize; b++) {
                 unsigned char *to =
-                    params.prepared + ((size_t)first * n_blocks + (size_t)b * group_size) * kPreparedBlockBytes;
+                    op.prepared + ((size_t)first * n_blocks + (size_t)b * group_size) * kPreparedBlockBytes;
                 int32_t total = 0;
                 for (uint32_t i = 0; i < kBlockSize; i++)
                     total += in[b].qs[i];
@@ -310,6 +304,104 @@ Fault prepare_rows(const OpContext &op, const Region &region, Scratch) {
         }
     return kNoFault;
 }
+
+// ---- specs
+
+void check_matmul(const OpContext &op, ShapeCheck &check) {
+    const MatmulParams &p = op.params.matmul;
+    const bool has_q40_weight = op.quant == QuantType::q80_q40_f32 || op.quant == QuantType::f32_q40_f32;
+    const uint32_t z = p.n_active_experts > 0 ? p.n_active_experts : 1;
+    check.require(op.input.z == z && op.output.z == z, "input and output must have one z for each active expert");
+    check.require_weight(has_q40_weight ? FloatType::q40 : FloatType::f32, p.n_experts > 0 ? p.n_experts : 1,
+                         op.input.x, op.output.x);
+    if (p.n_active_experts > 0) {
+        check.require(p.n_experts > 0, "active experts need experts");
+        check.require_rows(p.active_expert_indexes, FloatType::f32, 1, p.n_active_experts,
+                           "expert indexes must be F32 [n_batches][n_active_experts]");
+    }
+}
+
+Work matmul_work(const OpContext &op, uint32_t) {
+    return {op.output.x, kLine, false, op.quant == QuantType::q80_q40_f32, true};
+}
+
+// What prepare_rows wrote as a tensor of bytes, so that it takes part in the ordering.
+Tensor prepared_tensor(const OpContext &op) {
+    const ptrdiff_t row_bytes = (ptrdiff_t)(op.input.x / kBlockSize) * kPreparedBlockBytes;
+    return {FloatType::unk, op.input.z, op.input.y, op.input.x, op.prepared, row_bytes * op.input.y, row_bytes};
+}
+
+void touch_matmul(const OpContext &op, Accesses &touched) {
+    touched.reads(op.input, Access::anything);
+    touched.writes(op.output, Access::same_columns);
+    if (op.prepared != nullptr)
+        touched.reads(prepared_tensor(op), Access::anything);
+    if (op.params.matmul.n_active_experts != 0)
+        touched.reads(op.params.matmul.active_expert_indexes, Access::anything);
+}
+
+IndexUse matmul_experts(const OpContext &op) {
+    const MatmulParams &p = op.params.matmul;
+    if (p.n_active_experts == 0)
+        return kNoIndexes;
+    return {p.active_expert_indexes, p.n_active_experts, p.n_experts, FaultKind::expert};
+}
+
+Preparation matmul_preparation(const OpContext &op) {
+    if (op.quant != QuantType::q80_q40_f32)
+        return kNoPreparation;
+    const size_t n_blocks = (size_t)op.input.z * op.input.y * (op.input.x / kBlockSize);
+    const uint32_t group_rows = op.params.matmul.n_active_experts != 0 ? 1 : kGroupRows;
+    return {OpCode::prepare_rows, QuantType::q80_q80_q80, {group_rows}, n_blocks * kPreparedBlockBytes};
+}
+
+// A group of rows in F32.
+size_t decoded_scratch(const OpContext &op) {
+    return (size_t)kF32GroupRows * op.input.x * sizeof(float);
+}
+
+// See q40_experts.
+size_t experts_scratch(const OpContext &op) {
+    if (op.params.matmul.n_active_experts == 0)
+        return 0;
+    const size_t row_bytes = (size_t)(op.input.x / kBlockSize) * kPreparedBlockBytes;
+    return kGroupRows * row_bytes + (size_t)op.input.z * op.n_batches * sizeof(int32_t);
+}
+
+void check_prepare(const OpContext &, ShapeCheck &) {} // the matmul's check has seen the input
+
+Work prepare_work(const OpContext &op, uint32_t) {
+    return {op.input.x, kBlockSize, false, false, false};
+}
+
+void touch_prepare(const OpContext &op, Accesses &touched) {
+    touched.reads(op.input, Access::same_columns);
+    touched.writes(prepared_tensor(op), Access::same_columns);
+}
+
+constexpr KernelEntry kMatmul[] = {
+    {QuantType::f32_f32_f32, matmul_f32},
+    {QuantType::f32_q40_f32, matmul_f32_q40},
+    {QuantType::q80_q40_f32, matmul_q80_q40, experts_scratch},
+    {QuantType::q80_f32_f32, matmul_q80_f32, decoded_scratch},
+};
+constexpr ParamField kMatmulParams[] = {
+    DLLAMA_PARAM(MatmulParams, n_experts),
+    DLLAMA_PARAM(MatmulParams, n_active_experts),
+    DLLAMA_PARAM(MatmulParams, active_expert_indexes),
+};
+
+constexpr KernelEntry kPrepareRows[] = {{QuantType::q80_q80_q80, prepare_rows}};
+
+constexpr OpSpec kOps[] = {
+    {OpCode::matmul, "matmul", kMatmul, kMatmulParams, check_matmul, matmul_work, touch_matmul, matmul_experts,
+     matmul_preparation},
+    {OpCode::prepare_rows, "prepare_rows", kPrepareRows, {}, check_prepare, prepare_work, touch_prepare},
+};
+
+} // namespace
+
+const OpTable matmul_ops = kOps;
 
 } // namespace DLLAMA_ISA
 } // namespace dllama

@@ -4,6 +4,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -42,7 +43,9 @@ public:
         op.input = tensor(context_.attr("input"));
         op.output = tensor(context_.attr("output"));
         op.weight = weight_ ? weight_->view() : WeightView{FloatType::unk, 0, 0, 0, nullptr, 0};
-        read_params(op, context_.attr("params"));
+        const OpSpec *spec = find_op(*planned_.kernels, op.code);
+        if (spec != nullptr) // else the plan says that there is none
+            read_params(op, *spec, context_.attr("params"));
     }
 
     const PlanOp &planned() const { return planned_; }
@@ -62,49 +65,23 @@ private:
         return out;
     }
 
-    template <typename T> static T number(nb::handle params, const char *name) {
-        return nb::cast<T>(params.attr(name));
+    // The attributes that the op's spec names, each to its place.
+    static void read_params(OpContext &op, const OpSpec &spec, nb::handle params) {
+        unsigned char *const record = reinterpret_cast<unsigned char *>(&op.params);
+        for (const ParamField &field : spec.params) {
+            const nb::object value = params.attr(field.name);
+            unsigned char *const to = record + field.offset;
+            switch (field.kind) {
+            case ParamKind::u32: put(to, nb::cast<uint32_t>(value)); break;
+            case ParamKind::f32: put(to, nb::cast<float>(value)); break;
+            case ParamKind::boolean: put(to, nb::cast<bool>(value)); break;
+            case ParamKind::rope_type: put(to, RopeType(nb::cast<int>(value))); break;
+            case ParamKind::tensor: put(to, value.is_none() ? Tensor{} : tensor(value)); break;
+            }
+        }
     }
 
-    static void read_params(OpContext &op, nb::handle p) {
-        const auto u32 = [&](const char *name) { return number<uint32_t>(p, name); };
-        const auto at = [&](const char *name) { return tensor(p.attr(name)); };
-        switch (op.code) {
-        case OpCode::inv_rms: op.params.inv_rms = {number<float>(p, "epsilon"), u32("n_columns")}; break;
-        case OpCode::rms_norm: op.params.rms_norm = {u32("n_columns"), at("inv_rms")}; break;
-        case OpCode::matmul: {
-            op.params.matmul = {u32("n_experts"), u32("n_active_experts"), Tensor{}, nullptr};
-            if (op.params.matmul.n_active_experts != 0)
-                op.params.matmul.active_expert_indexes = at("active_expert_indexes");
-            break;
-        }
-        case OpCode::rope: {
-            RopeParams rope{};
-            rope.type = RopeType(number<int>(p, "type"));
-            rope.is_q = number<bool>(p, "is_q");
-            rope.positions = at("positions");
-            rope.cache = at("cache");
-            rope.q_dim0 = u32("q_dim0");
-            rope.kv_dim0 = u32("kv_dim0");
-            rope.q_shift = u32("q_shift");
-            rope.slice_dim = u32("slice_dim");
-            rope.seq_len = u32("seq_len");
-            rope.head_dim = u32("head_dim");
-            op.params.rope = rope;
-            break;
-        }
-        case OpCode::multihead_att:
-            op.params.multihead_att = {u32("n_heads"),  u32("n_heads0"),   u32("n_kv_heads"), u32("head_dim"),
-                                       u32("seq_len"),  u32("kv_dim0"),    at("positions"),   at("query"),
-                                       at("key_cache"), at("value_cache"), at("att")};
-            break;
-        case OpCode::mul: op.params.mul = {at("multiplier")}; break;
-        case OpCode::scale: op.params.scale = {at("scale")}; break;
-        case OpCode::shift: op.params.shift = {at("indexes")}; break;
-        case OpCode::moe_gate: op.params.moe_gate = {u32("k"), number<bool>(p, "norm_topk"), at("indexes")}; break;
-        default: break;
-        }
-    }
+    template <typename T> static void put(unsigned char *to, const T &value) { std::memcpy(to, &value, sizeof value); }
 
     nb::object context_; // keeps the memory that tensors point to
     std::shared_ptr<Weight> weight_;
@@ -190,7 +167,8 @@ nb::object raw_address(const Weight &weight, std::size_t offset, std::size_t n) 
 
 NB_MODULE(_core, m) {
     m.doc() = "Native kernels: weights, plans and the threads that run them.";
-    m.attr("__all__") = nb::make_tuple("Engine", "FaultKind", "Op", "Plan", "Weight", "has_kernel", "kernel_sets", "read_bandwidth");
+    m.attr("__all__") =
+        nb::make_tuple("Engine", "FaultKind", "Op", "Plan", "Weight", "has_kernel", "kernel_sets", "read_bandwidth");
 
     m.def(
         "kernel_sets",
@@ -204,7 +182,8 @@ NB_MODULE(_core, m) {
     m.def(
         "has_kernel",
         [](const std::string &kernels, int code, int quant) {
-            return kernel_set_or_throw(kernels).find(OpCode(code), QuantType(quant)) != nullptr;
+            const OpSpec *spec = find_op(kernel_set_or_throw(kernels), OpCode(code));
+            return spec != nullptr && !is_internal(spec->code) && find_kernel(*spec, QuantType(quant)) != nullptr;
         },
         "kernels"_a, "code"_a, "quant"_a, "Whether a kernel set has a kernel for a key.");
 
@@ -223,13 +202,14 @@ NB_MODULE(_core, m) {
     nb::class_<Weight>(m, "Weight", "A weight in the layout that its kernel reads.")
         .def(
             "__init__",
-            [](Weight *self, const std::string &kernels, int float_type, uint32_t z, uint32_t y, uint32_t x,
-               bool is_looked_up) {
+            [](Weight *self, const std::string &kernels, int code, int float_type, uint32_t z, uint32_t y, uint32_t x) {
                 const KernelSet &set = kernel_set_or_throw(kernels);
+                const OpSpec *spec = find_op(set, OpCode(code));
                 const FloatType type = FloatType(float_type);
+                const bool is_looked_up = spec != nullptr && (spec->traits & kLooksUpWeight) != 0;
                 new (self) Weight(type, z, y, x, type == FloatType::q40 ? set.tile_rows : 0, is_looked_up);
             },
-            "kernels"_a, "float_type"_a, "z"_a, "y"_a, "x"_a, "is_looked_up"_a = false)
+            "kernels"_a, "code"_a, "float_type"_a, "z"_a, "y"_a, "x"_a)
         .def("load", &load, "offset"_a, "data"_a,
              "Take a piece of the wire's bytes. Raises IndexError where it does not fit.")
         .def("touch", &Weight::touch, nb::call_guard<nb::gil_scoped_release>(),

@@ -1,5 +1,5 @@
 // MOE_GATE: which experts a row goes to, and with what weight.
-#include "isa_kernels.hpp"
+#include "op_table.hpp"
 #include "simd.hpp"
 
 namespace dllama {
@@ -18,8 +18,6 @@ uint32_t next_largest(const float *x, uint32_t n, bool first, uint32_t last) {
     }
     return best == n ? last : best;
 }
-
-} // namespace
 
 // indexes (n_batches, k) = numbers of the k largest of in (n_batches, x); out (k, n_batches, 1) = their values,
 // divided by their sum where norm_topk says so
@@ -42,6 +40,33 @@ Fault moe_gate_f32(const OpContext &op, const Region &region, Scratch) {
     }
     return kNoFault;
 }
+
+void check_moe_gate(const OpContext &op, ShapeCheck &check) {
+    const MoeGateParams &p = op.params.moe_gate;
+    check.require(p.k > 0 && p.k <= op.input.x && op.output.z == p.k, "k must be 1 .. experts, and the output's z");
+    check.require_rows(p.indexes, FloatType::f32, 1, p.k, "indexes must be F32 [n_batches][k]");
+}
+
+void touch_moe_gate(const OpContext &op, Accesses &touched) {
+    touched.reads(op.input, Access::same_row);
+    touched.writes(op.params.moe_gate.indexes, Access::same_row);
+    touched.writes(op.output, Access::same_row);
+}
+
+constexpr KernelEntry kKernels[] = {{QuantType::f32_f32_f32, moe_gate_f32}};
+constexpr ParamField kParams[] = {
+    DLLAMA_PARAM(MoeGateParams, k),
+    DLLAMA_PARAM(MoeGateParams, norm_topk),
+    DLLAMA_PARAM(MoeGateParams, indexes),
+};
+
+constexpr OpSpec kOps[] = {
+    {OpCode::moe_gate, "moe_gate", kKernels, kParams, check_moe_gate, work_by_rows, touch_moe_gate},
+};
+
+} // namespace
+
+const OpTable moe_ops = kOps;
 
 } // namespace DLLAMA_ISA
 } // namespace dllama

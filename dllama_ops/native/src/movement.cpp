@@ -1,5 +1,5 @@
 // EMBEDDING, CAST, REPEAT_Z and SHIFT. Where a type has blocks, columns come in whole ones.
-#include "isa_kernels.hpp"
+#include "op_table.hpp"
 #include "simd.hpp"
 
 namespace dllama {
@@ -30,8 +30,6 @@ const float *embedding_row(const OpContext &op, uint32_t y, Fault *fault) {
     }
     return (const float *)op.weight.data + (size_t)token * op.weight.x;
 }
-
-} // namespace
 
 // out (n_batches, x) = weight (y, x) at row in (n_batches, 1)
 Fault embedding_f32(const OpContext &op, const Region &region, Scratch) {
@@ -116,6 +114,86 @@ Fault shift_f32(const OpContext &op, const Region &region, Scratch) {
     }
     return kNoFault;
 }
+
+// ---- specs
+
+void check_embedding(const OpContext &op, ShapeCheck &check) {
+    check.require_weight(FloatType::f32, 1, op.weight.y, op.output.x);
+}
+
+void touch_embedding(const OpContext &op, Accesses &touched) {
+    touched.reads(op.input, Access::same_row);
+    touched.writes(op.output, Access::same_columns);
+}
+
+IndexUse embedding_tokens(const OpContext &op) {
+    return {op.input, 1, op.weight.y, FaultKind::token};
+}
+
+void check_repeat_z(const OpContext &op, ShapeCheck &check) {
+    check.require(op.input.z == 1 && op.input.x == op.output.x, "the input must be one z of the output's width");
+}
+
+void check_shift(const OpContext &op, ShapeCheck &check) {
+    check.require_rows(op.params.shift.indexes, FloatType::f32, 1, 1, "indexes must be F32 [n_batches][1]");
+    check.require(op.output.x >= op.input.x, "the output must have room for a row of the input's width");
+}
+
+// Of two rows with one index the later one stays.
+Work shift_work(const OpContext &op, uint32_t) {
+    return {op.input.x, blocks_or_line(op), false, true, false};
+}
+
+void touch_shift(const OpContext &op, Accesses &touched) {
+    touched.reads(op.input, Access::same_columns);
+    touched.reads(op.params.shift.indexes, Access::same_row);
+    touched.writes(op.output, Access::anything);
+}
+
+IndexUse shift_indexes(const OpContext &op) {
+    return {op.params.shift.indexes, 1, op.output.x / op.input.x, FaultKind::cache_row};
+}
+
+constexpr KernelEntry kEmbedding[] = {
+    {QuantType::f32_f32_f32, embedding_f32},
+    {QuantType::f32_f32_q80, embedding_f32_q80},
+};
+
+constexpr KernelEntry kCast[] = {
+    {QuantType::f32_f32_f32, cast_f32},
+    {QuantType::f32_f32_q80, cast_f32_q80},
+    {QuantType::q80_q80_q80, cast_q80},
+    {QuantType::q80_q80_f32, cast_q80_f32},
+};
+
+constexpr KernelEntry kRepeatZ[] = {
+    {QuantType::f32_f32_f32, repeat_z_f32},
+    {QuantType::f32_f32_q80, repeat_z_f32_q80},
+};
+
+constexpr KernelEntry kShift[] = {{QuantType::f32_f32_f32, shift_f32}};
+constexpr ParamField kShiftParams[] = {DLLAMA_PARAM(ShiftParams, indexes)};
+
+constexpr OpSpec kOps[] = {
+    {OpCode::embedding,
+     "embedding",
+     kEmbedding,
+     {},
+     check_embedding,
+     work_by_columns,
+     touch_embedding,
+     embedding_tokens,
+     nullptr,
+     kLooksUpWeight},
+    {OpCode::cast, "cast", kCast, {}, check_same_shape, work_by_columns, touch_same_columns},
+    {OpCode::repeat_z, "repeat_z", kRepeatZ, {}, check_repeat_z, work_by_columns, touch_same_columns},
+    {OpCode::shift, "shift", kShift, kShiftParams, check_shift, shift_work, touch_shift, shift_indexes, nullptr,
+     kWritesRawOutput},
+};
+
+} // namespace
+
+const OpTable movement_ops = kOps;
 
 } // namespace DLLAMA_ISA
 } // namespace dllama

@@ -1,5 +1,5 @@
 // INV_RMS and RMS_NORM.
-#include "isa_kernels.hpp"
+#include "op_table.hpp"
 #include "simd.hpp"
 
 namespace dllama {
@@ -17,8 +17,6 @@ float sum_of_squares(const float *x, uint32_t n) {
         s += x[i] * x[i];
     return s;
 }
-
-} // namespace
 
 // out (n_batches, n_columns) = 1 / sqrt(mean(x^2) + epsilon) of each of n_columns equal groups of in (n_batches, x)
 Fault inv_rms_f32(const OpContext &op, const Region &region, Scratch) {
@@ -81,6 +79,51 @@ Fault rms_norm_q80(const OpContext &op, const Region &region, Scratch) {
     }
     return kNoFault;
 }
+
+// ---- specs
+
+void check_inv_rms(const OpContext &op, ShapeCheck &check) {
+    const uint32_t n_columns = op.params.inv_rms.n_columns;
+    check.require(n_columns > 0 && op.input.x % n_columns == 0, "the input must be n_columns equal groups");
+    check.require(op.output.x >= n_columns, "the output must have a value for each group");
+}
+
+void touch_inv_rms(const OpContext &op, Accesses &touched) {
+    touched.reads(op.input, Access::same_row);
+    touched.writes(op.output, Access::same_row);
+}
+
+void check_rms_norm(const OpContext &op, ShapeCheck &check) {
+    const RmsNormParams &p = op.params.rms_norm;
+    check.require_same_shape();
+    check.require(p.n_columns > 0 && op.input.x % p.n_columns == 0, "the input must be n_columns equal groups");
+    if (check.wrong() == nullptr)
+        check.require_weight(FloatType::f32, 1, 1, op.input.x / p.n_columns);
+    check.require_rows(p.inv_rms, FloatType::f32, 1, p.n_columns, "inv_rms must be F32 [n_batches][n_columns]");
+}
+
+void touch_rms_norm(const OpContext &op, Accesses &touched) {
+    touch_same_columns(op, touched);
+    touched.reads(op.params.rms_norm.inv_rms, Access::same_row);
+}
+
+constexpr KernelEntry kInvRms[] = {{QuantType::f32_f32_f32, inv_rms_f32}};
+constexpr ParamField kInvRmsParams[] = {DLLAMA_PARAM(InvRmsParams, epsilon), DLLAMA_PARAM(InvRmsParams, n_columns)};
+
+constexpr KernelEntry kRmsNorm[] = {
+    {QuantType::f32_f32_f32, rms_norm_f32},
+    {QuantType::q80_f32_f32, rms_norm_q80},
+};
+constexpr ParamField kRmsNormParams[] = {DLLAMA_PARAM(RmsNormParams, n_columns), DLLAMA_PARAM(RmsNormParams, inv_rms)};
+
+constexpr OpSpec kOps[] = {
+    {OpCode::inv_rms, "inv_rms", kInvRms, kInvRmsParams, check_inv_rms, work_by_rows, touch_inv_rms},
+    {OpCode::rms_norm, "rms_norm", kRmsNorm, kRmsNormParams, check_rms_norm, work_by_columns, touch_rms_norm},
+};
+
+} // namespace
+
+const OpTable norm_ops = kOps;
 
 } // namespace DLLAMA_ISA
 } // namespace dllama

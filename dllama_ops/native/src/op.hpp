@@ -27,6 +27,11 @@ enum class OpCode : int32_t {
     prepare_rows = 1000, // Q80 rows into the form that matmul reads
 };
 
+// Whether plans add such ops by themselves, and nobody else does.
+static inline bool is_internal(OpCode code) {
+    return int32_t(code) >= 1000;
+}
+
 enum class QuantType : int32_t {
     f32_f32_f32 = 0,
     f32_q40_f32 = 1,
@@ -53,7 +58,6 @@ struct RmsNormParams {
 struct MatmulParams {
     uint32_t n_experts, n_active_experts; // both 0 without experts
     Tensor active_expert_indexes;         // F32 [1][n_batches][n_active_experts]
-    const unsigned char *prepared;        // set by the plan: the input as prepare_rows wrote it
 };
 
 struct RopeParams {
@@ -61,10 +65,7 @@ struct RopeParams {
     bool is_q;
     Tensor positions; // F32 [1][n_batches][1]
     Tensor cache;     // F32 [1][seq_len][slice_dim, or head_dim with falcon]
-    float scaling_factor, low_freq_factor, high_freq_factor;
-    uint32_t orig_max_seq_len;
-    uint32_t q_dim0, kv_dim0, kv_dim_start, q_dim_end, q_shift, slice_dim, seq_len, head_dim;
-    float rope_theta;
+    uint32_t q_dim0, kv_dim0, q_shift, slice_dim, seq_len, head_dim;
 };
 
 struct MultiHeadAttParams {
@@ -94,8 +95,7 @@ struct MoeGateParams {
 };
 
 struct PrepareParams {
-    unsigned char *prepared;
-    bool by_expert; // every row is a group of its own, to be gathered by expert later
+    uint32_t group_rows; // that are laid side by side; 1: each on its own, to be gathered by expert later
 };
 
 union Params {
@@ -126,6 +126,7 @@ struct OpContext {
     Tensor input, output;
     WeightView weight;
     Params params;
+    unsigned char *prepared; // set by the plan: the input as another op left it for this one, or null
 };
 
 } // namespace dllama

@@ -59,80 +59,79 @@ bool may_follow(const Access &a, const Access &b, bool rows) {
     return a.reach == Access::same_columns && b.reach == Access::same_columns && is_same(a.tensor, b.tensor);
 }
 
-// What the kernels in matmul.cpp and attention.cpp lay out there.
-std::size_t scratch_bytes_of(const OpContext &op, const KernelSet &kernels) {
-    if (op.code == OpCode::multihead_att)
-        return std::size_t(kAttentionPositions) * op.params.multihead_att.head_dim * sizeof(float);
-    if (op.code != OpCode::matmul)
-        return 0;
-    if (op.quant == QuantType::q80_f32_f32)
-        return std::size_t(kernels.f32_group_rows) * op.input.x * sizeof(float);
-    if (op.quant != QuantType::q80_q40_f32 || op.params.matmul.n_active_experts == 0)
-        return 0;
-    const std::size_t row = std::size_t(op.input.x / kBlockSize) * kPreparedBlockBytes;
-    return kernels.group_rows * row + std::size_t(op.input.z) * op.n_batches * sizeof(int32_t);
-}
-
-std::string describe(const PlanOp &op, std::size_t index) {
-    return "op " + std::to_string(index) + " (code " + std::to_string(int(op.context.code)) + ", quant " +
-           std::to_string(int(op.context.quant)) + ")";
+std::string describe(const PlanOp &op, const OpSpec *spec, std::size_t index) {
+    const std::string name = spec != nullptr ? spec->name : "code " + std::to_string(int(op.context.code));
+    return "op " + std::to_string(index) + " (" + name + ", quant " + std::to_string(int(op.context.quant)) + ")";
 }
 
 } // namespace
 
 Plan::Plan(const std::vector<PlanOp> &ops, std::shared_ptr<Engine> engine)
     : engine_(std::move(engine)), n_ops_(ops.size()) {
-    std::size_t scratch_bytes = 0;
     for (std::size_t i = 0; i < ops.size(); i++) {
         const PlanOp &op = ops[i];
-        const Kernel kernel = op.kernels->find(op.context.code, op.context.quant);
-        if (kernel == nullptr)
-            throw std::invalid_argument(describe(op, i) + " has no " + op.kernels->name + " kernel");
-        const std::string wrong = check(op.context);
+        const OpSpec *spec = is_internal(op.context.code) ? nullptr : find_op(*op.kernels, op.context.code);
+        const KernelEntry *entry = spec == nullptr ? nullptr : find_kernel(*spec, op.context.quant);
+        if (entry == nullptr)
+            throw std::invalid_argument(describe(op, spec, i) + " has no " + op.kernels->name + " kernel");
+        const std::string wrong = check(*spec, op.context);
         if (!wrong.empty())
-            throw std::invalid_argument(describe(op, i) + ": " + wrong);
+            throw std::invalid_argument(describe(op, spec, i) + ": " + wrong);
         n_batches_ = i == 0 ? op.context.n_batches : std::min(n_batches_, op.context.n_batches);
 
         OpContext context = op.context;
-        if (context.code == OpCode::matmul) {
-            context.params.matmul.prepared = nullptr;
-            if (context.quant == QuantType::q80_q40_f32)
-                prepare_input(context, op, i);
-        }
-        scratch_bytes = std::max(scratch_bytes, scratch_bytes_of(context, *op.kernels));
-        for (const IndexUse &use : index_uses_of(context))
-            add_index_check(use, i);
-        add({context, kernel, work_of(context, engine_->team.n_threads()), accesses_of(context), i});
+        context.prepared = nullptr;
+        const Preparation needed = spec->preparation == nullptr ? kNoPreparation : spec->preparation(context);
+        if (needed.n_bytes > 0)
+            prepare_input(context, needed, *op.kernels, i);
+        if (spec->index_use != nullptr)
+            add_index_check(spec->index_use(context), i);
+        add(context, *spec, *entry, i);
     }
     for (Step &step : steps_)
         for (PlannedOp &op : step.ops)
             op.work.grain = step.grains[op.work.columns];
-    engine_->reserve_scratch(scratch_bytes);
+    engine_->reserve_scratch(scratch_bytes_);
     counters_ = std::make_unique<Counter[]>(steps_.size());
 }
 
-// Has the matmul's input prepared, unless an earlier matmul of the plan reads the same.
-void Plan::prepare_input(OpContext &matmul, const PlanOp &op, std::size_t index) {
-    const bool by_expert = matmul.params.matmul.n_active_experts != 0;
-    const std::shared_ptr<Memory> memory = engine_->prepared_rows(matmul.input, op.kernels->group_rows, by_expert);
-    matmul.params.matmul.prepared = memory->data();
+// Has the op's input prepared, unless it was for an earlier op of the plan, and has not been written to since.
+void Plan::prepare_input(OpContext &context, const Preparation &needed, const KernelSet &kernels, std::size_t index) {
+    const std::shared_ptr<Memory> memory = engine_->prepared_rows(context.input, needed.params, needed.n_bytes);
+    context.prepared = memory->data();
     prepared_.push_back(memory);
     for (const PreparedInput &known : prepared_inputs_)
-        if (known.memory == memory.get() && is_same(known.input, matmul.input))
+        if (known.memory == memory.get() && is_same(known.input, context.input))
             return;
-    prepared_inputs_.push_back({matmul.input, memory.get()});
+    prepared_inputs_.push_back({context.input, memory.get()});
     OpContext prepare{};
-    prepare.code = OpCode::prepare_rows;
-    prepare.quant = QuantType::q80_q80_q80;
-    prepare.n_batches = matmul.n_batches;
-    prepare.input = prepare.output = matmul.input;
-    prepare.params.prepare = {memory->data(), by_expert};
-    add({prepare, op.kernels->prepare_rows, work_of(prepare, engine_->team.n_threads()), accesses_of(prepare), index});
+    prepare.code = needed.code;
+    prepare.quant = needed.quant;
+    prepare.n_batches = context.n_batches;
+    prepare.input = prepare.output = context.input;
+    prepare.params.prepare = needed.params;
+    prepare.prepared = memory->data();
+    const OpSpec *spec = find_op(kernels, needed.code);
+    const KernelEntry *entry = spec == nullptr ? nullptr : find_kernel(*spec, needed.quant);
+    if (entry == nullptr)
+        throw std::logic_error(std::string(kernels.name) + " kernels lack the op that prepares an input");
+    add(prepare, *spec, *entry, index);
+}
+
+void Plan::add(const OpContext &context, const OpSpec &spec, const KernelEntry &entry, std::size_t index) {
+    PlannedOp op{context, entry.kernel, spec.work(context, engine_->team.n_threads()), {}, index};
+    Accesses touched(op.accesses);
+    spec.touch(context, touched);
+    if (entry.scratch_bytes != nullptr)
+        scratch_bytes_ = std::max(scratch_bytes_, entry.scratch_bytes(context));
+    add(std::move(op));
 }
 
 // Indexes that are there before the plan runs are checked before anything is written; those that the plan computes
 // itself are left to the kernels.
 void Plan::add_index_check(const IndexUse &use, std::size_t index) {
+    if (use.kind == FaultKind::none)
+        return;
     for (const Step &step : steps_)
         for (const PlannedOp &op : step.ops)
             for (const Access &access : op.accesses)

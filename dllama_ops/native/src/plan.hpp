@@ -14,8 +14,7 @@
 #include <vector>
 
 #include "engine.hpp"
-#include "kernels.hpp"
-#include "work.hpp"
+#include "op_spec.hpp"
 
 namespace dllama {
 
@@ -80,7 +79,8 @@ private:
         std::atomic<uint32_t> next{0};
     };
 
-    void prepare_input(OpContext &matmul, const PlanOp &op, std::size_t index);
+    void prepare_input(OpContext &context, const Preparation &needed, const KernelSet &kernels, std::size_t index);
+    void add(const OpContext &context, const OpSpec &spec, const KernelEntry &entry, std::size_t index);
     void add_index_check(const IndexUse &use, std::size_t index);
     Result check_indexes(uint32_t batch_size) const;
     void add(PlannedOp op);
@@ -99,6 +99,7 @@ private:
     std::vector<IndexCheck> index_checks_;
     uint32_t n_batches_ = 0;
     std::size_t n_ops_;
+    std::size_t scratch_bytes_ = 0; // of each thread
 
     // State of a run.
     std::unique_ptr<Counter[]> counters_;

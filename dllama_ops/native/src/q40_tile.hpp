@@ -7,7 +7,6 @@
 // row, then the scale (float) of each row.
 #pragma once
 
-#include "kernels.hpp"
 #include "simd.hpp"
 
 namespace dllama {
@@ -28,6 +27,10 @@ constexpr uint32_t kF32GroupRows = 4; // times 4 weight rows: as many sums as re
 #else
 constexpr uint32_t kF32GroupRows = 2;
 #endif
+
+// Bytes that a prepared group has for each block of each row: 32 values, then -8 times their sum (i32) and the scale
+// (f32).
+constexpr uint32_t kPreparedBlockBytes = 40;
 
 // How far ahead of its use a weight is asked for.
 constexpr size_t kPrefetchBytes = 8192, kNearPrefetchBytes = 1152, kMostPrefetchBytes = 512 * 1024;

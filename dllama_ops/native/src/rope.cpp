@@ -1,5 +1,5 @@
 // ROPE: rotates pairs of a row by its position, with cosines and sines from the cache.
-#include "isa_kernels.hpp"
+#include "op_table.hpp"
 #include "simd.hpp"
 
 namespace dllama {
@@ -31,8 +31,6 @@ void rotate_halves(float *out, const float *in, const float *cache, uint32_t hal
     }
 }
 
-} // namespace
-
 // out (n_batches, dim0) = in rotated by positions (n_batches, 1)
 Fault rope_f32(const OpContext &op, const Region &region, Scratch) {
     const RopeParams &params = op.params.rope;
@@ -50,6 +48,55 @@ Fault rope_f32(const OpContext &op, const Region &region, Scratch) {
     }
     return kNoFault;
 }
+
+void check_rope(const OpContext &op, ShapeCheck &check) {
+    const RopeParams &p = op.params.rope;
+    const uint32_t dim0 = p.is_q ? p.q_dim0 : p.kv_dim0;
+    const uint32_t width = p.type == RopeType::falcon ? p.head_dim : p.slice_dim;
+    check.require(op.input.x >= dim0 && op.output.x >= dim0, "rows must hold the dimensions to rotate");
+    check.require_rows(p.positions, FloatType::f32, 1, 1, "positions must be F32 [n_batches][1]");
+    check.require(p.cache.float_type == FloatType::f32 && p.cache.y >= p.seq_len && p.cache.x >= width &&
+                      p.cache.data != nullptr,
+                  "the rope cache must hold seq_len rows");
+    check.require(p.head_dim > 0 && p.head_dim % 2 == 0 && dim0 % 2 == 0, "dimensions must come in pairs");
+    if (check.wrong() != nullptr)
+        return;
+    if (p.type == RopeType::falcon)
+        check.require(dim0 % p.head_dim == 0, "rows must be whole heads");
+    else
+        check.require((uint64_t)dim0 + (p.is_q ? p.q_shift : 0) <= width, "the rope cache must be as wide as the rows");
+}
+
+Work rope_work(const OpContext &op, uint32_t) {
+    const RopeParams &p = op.params.rope;
+    return {p.is_q ? p.q_dim0 : p.kv_dim0, p.type == RopeType::falcon ? p.head_dim : kLine, false, false, false};
+}
+
+void touch_rope(const OpContext &op, Accesses &touched) {
+    touch_same_columns(op, touched);
+    touched.reads(op.params.rope.positions, Access::same_row);
+    touched.reads(op.params.rope.cache, Access::anything);
+}
+
+IndexUse rope_positions(const OpContext &op) {
+    return {op.params.rope.positions, 1, op.params.rope.seq_len, FaultKind::position};
+}
+
+constexpr KernelEntry kKernels[] = {{QuantType::f32_f32_f32, rope_f32}};
+constexpr ParamField kParams[] = {
+    DLLAMA_PARAM(RopeParams, type),     DLLAMA_PARAM(RopeParams, is_q),      DLLAMA_PARAM(RopeParams, positions),
+    DLLAMA_PARAM(RopeParams, cache),    DLLAMA_PARAM(RopeParams, q_dim0),    DLLAMA_PARAM(RopeParams, kv_dim0),
+    DLLAMA_PARAM(RopeParams, q_shift),  DLLAMA_PARAM(RopeParams, slice_dim), DLLAMA_PARAM(RopeParams, seq_len),
+    DLLAMA_PARAM(RopeParams, head_dim),
+};
+
+constexpr OpSpec kOps[] = {
+    {OpCode::rope, "rope", kKernels, kParams, check_rope, rope_work, touch_rope, rope_positions},
+};
+
+} // namespace
+
+const OpTable rope_ops = kOps;
 
 } // namespace DLLAMA_ISA
 } // namespace dllama

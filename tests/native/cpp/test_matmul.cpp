@@ -68,7 +68,7 @@ void check_matmul(QuantType quant, FloatType in_type, FloatType weight_type, con
 
     OpContext op = make_op(OpCode::matmul, quant, n_batches, in, out);
     op.weight = weight.view();
-    op.params.matmul = {shape.n_experts, shape.n_active, indexes, nullptr};
+    op.params.matmul = {shape.n_experts, shape.n_active, indexes};
     const std::vector<unsigned char> before = out.copy();
     CHECK(run(op, kernels, shape.rows, n_threads).fault.kind == FaultKind::none);
 
@@ -148,7 +148,7 @@ TEST(an_expert_that_is_not_there_is_a_fault) {
             indexes.f32(0, 2)[1] = bad;
             OpContext op = make_op(OpCode::matmul, QuantType::q80_q40_f32, 4, in, out);
             op.weight = weight.view();
-            op.params.matmul = {3, 2, indexes, nullptr};
+            op.params.matmul = {3, 2, indexes};
             const std::vector<unsigned char> before = out.copy();
             const Plan::Result result = run(op, *kernels, 4, 2);
             CHECK(result.fault.kind == FaultKind::expert && result.fault.row == 2 && result.fault.limit == 3);

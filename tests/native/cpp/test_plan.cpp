@@ -92,7 +92,7 @@ private:
     void add_matmul(const Tensor &in, const Tensor &out, const Weight &weight, const KernelSet &kernels) {
         OpContext &op = add(make_op(OpCode::matmul, QuantType::q80_q40_f32, kBatch, in, out), kernels);
         op.weight = weight.view();
-        op.params.matmul = {0, 0, Tensor{}, nullptr};
+        op.params.matmul = {0, 0, Tensor{}};
     }
 };
 
