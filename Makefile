@@ -10,7 +10,7 @@ NATIVE := dllama_ops/native
 MINUTES := 10
 
 .PHONY: test lint types unit demo fuzz fuzz-asan faults soak packaging lock audit test-native test-native-asan test-native-tsan \
-	test-aarch64 clean
+	test-aarch64 lint-native clean
 
 # Text on a cluster of two processes, with the small model that comes with the package.
 demo: $(STAMP)
@@ -68,6 +68,25 @@ test-native test-native-asan test-native-tsan test-aarch64:
 test-native-asan: NATIVE_OPTIONS := -DDLLAMA_SANITIZE=address,undefined
 test-native-tsan: NATIVE_OPTIONS := -DDLLAMA_SANITIZE=thread
 test-aarch64: NATIVE_OPTIONS := -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/tests/native/cpp/aarch64.cmake
+
+# The layout of all C++ (.clang-format), no line over 120, and what clang-tidy says (.clang-tidy) of the core with the
+# kernels of this processor's best instruction set, and of the Python module. `make lint-native FIX=-i` lays it out.
+CXX_FILES := $(wildcard $(NATIVE)/src/*.?pp tests/native/cpp/*.?pp)
+TIDY_UNITS := $(filter %.cpp,$(wildcard $(NATIVE)/src/*.cpp))
+FIX := --dry-run --Werror
+lint-native: $(TOOLS)/.native
+	$(TOOLS_BIN)/clang-format $(FIX) $(CXX_FILES)
+	@awk 'length > 120 { print FILENAME ":" FNR ": " length " columns"; bad = 1 } END { exit bad }' \
+		$(CXX_FILES) $(NATIVE)/CMakeLists.txt tests/native/cpp/CMakeLists.txt
+	cmake -S $(NATIVE) -B build/$@ -DDLLAMA_ONE_ISA=ON -DCMAKE_EXPORT_COMPILE_COMMANDS=ON \
+		-DPython_EXECUTABLE=$(CURDIR)/$(TOOLS_BIN)/python -Dnanobind_DIR=$$($(TOOLS_BIN)/python -m nanobind --cmake_dir)
+	$(TOOLS_BIN)/run-clang-tidy.py -clang-tidy-binary $(TOOLS_BIN)/clang-tidy -p build/$@ -j 2 -quiet $(TIDY_UNITS)
+
+# Their versions are fixed: another one lays code out differently.
+$(TOOLS)/.native: Makefile
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS_BIN)/pip install --quiet --disable-pip-version-check clang-format==23.1.5 clang-tidy==23.1.4 'nanobind>=2.4'
+	touch $@
 
 # Random input to the parser, to the binder with every kernel set, and to a running worker as root and as peers;
 # beside it, where atheris can be installed, a search by coverage. Findings stay in tests/fuzz/corpus. With address

@@ -66,10 +66,12 @@ void f32_rows(float *const *out, const float *const *in, uint32_t n_rows, const 
         const float *weight = w + (size_t)x * n;
         switch (n_rows) {
         case 1: f32_tile<1>(to, in, weight, n, n); break;
-        case 2: f32_tile<2>(to, in, weight, n, n); break;
 #if defined(__AVX512F__) || defined(__ARM_NEON)
+        case 2: f32_tile<2>(to, in, weight, n, n); break;
         case 3: f32_tile<3>(to, in, weight, n, n); break;
         default: f32_tile<4>(to, in, weight, n, n); break;
+#else
+        default: f32_tile<2>(to, in, weight, n, n); break;
 #endif
         }
     }

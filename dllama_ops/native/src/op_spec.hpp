@@ -18,11 +18,11 @@ template <typename T> struct Span {
     const T *items = nullptr;
     size_t n = 0;
 
-    constexpr Span() = default;
-    template <size_t kSize> constexpr Span(const T (&array)[kSize]) : items(array), n(kSize) {}
+    constexpr Span() noexcept = default;
+    template <size_t kSize> constexpr Span(const T (&array)[kSize]) noexcept : items(array), n(kSize) {}
 
-    constexpr const T *begin() const { return items; }
-    constexpr const T *end() const { return items + n; }
+    constexpr const T *begin() const noexcept { return items; }
+    constexpr const T *end() const noexcept { return items + n; }
 };
 
 // The kernel of one key.

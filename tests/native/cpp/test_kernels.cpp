@@ -31,7 +31,8 @@ void check_activation(OpCode code, double (*function)(double), double tolerance)
             rows.f32()[0] = -100.0f;
             const Buffer before(FloatType::f32, 2, 3, x);
             before.restore(rows.copy());
-            CHECK(run(make_op(code, QuantType::f32_f32_f32, 3, rows, rows), *kernels, 2, 2).fault.kind == FaultKind::none);
+            CHECK(run(make_op(code, QuantType::f32_f32_f32, 3, rows, rows), *kernels, 2, 2).fault.kind ==
+                  FaultKind::none);
             for (uint32_t z = 0; z < 2; z++) {
                 for (uint32_t y = 0; y < 2; y++)
                     for (uint32_t i = 0; i < x; i++)
@@ -132,7 +133,8 @@ TEST(casts_to_q80_are_exact) {
         for (uint32_t z = 0; z < 2; z++)
             for (uint32_t y = 0; y < 3; y++)
                 fill_with_edges(in.f32(z, y), x, random);
-        CHECK(run(make_op(OpCode::cast, QuantType::f32_f32_q80, 3, in, out), *kernels, 3, 3).fault.kind == FaultKind::none);
+        CHECK(run(make_op(OpCode::cast, QuantType::f32_f32_q80, 3, in, out), *kernels, 3, 3).fault.kind ==
+              FaultKind::none);
         Tensor first = in.tensor();
         first.z = 1;
         CHECK(run(make_op(OpCode::repeat_z, QuantType::f32_f32_q80, 3, first, repeated), *kernels, 3, 3).fault.kind ==
@@ -156,7 +158,8 @@ TEST(half_scales_of_every_kind_are_read_exactly) {
             BlockQ80 block{uint16_t(half), {1, -128, 127}};
             std::memcpy(in.q80() + half, &block, sizeof block);
         }
-        CHECK(run(make_op(OpCode::cast, QuantType::q80_q80_f32, 1, in, out), *kernels, 1).fault.kind == FaultKind::none);
+        CHECK(run(make_op(OpCode::cast, QuantType::q80_q80_f32, 1, in, out), *kernels, 1).fault.kind ==
+              FaultKind::none);
         for (uint32_t half = 0; half < n; half++) {
             const float d = half_to_float(uint16_t(half)), *values = out.f32() + half * kBlockSize;
             for (uint32_t i = 0; i < 3; i++) {
