@@ -21,10 +21,15 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-__all__ = ["Report", "format_bytes"]
+__all__ = ["Report", "counted", "format_bytes"]
 
 #: Seconds between lines of progress where there is no terminal.
 _LINE_INTERVAL = 5.0
+
+
+def counted(n: int, noun: str) -> str:
+    """Return ``1 node`` or ``2 nodes``, for a noun whose plural takes an s."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def format_bytes(n: float) -> str:

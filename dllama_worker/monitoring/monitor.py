@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from dllama_worker.node.forward_times import ForwardTimes
 from dllama_worker.node.memory import MemoryNeed
 from dllama_worker.node.profile import ForwardProfile, ProfileSchedule, stage_of
 from dllama_worker.node.transport import Link
@@ -56,12 +57,10 @@ class Snapshot:
 
 @dataclass(slots=True)
 class _Stage:
-    """Forwards of one stage; seconds wait in ``op_seconds`` and ``sync_seconds`` until they are divided."""
+    """Forwards of one stage; those in ``waiting`` are not divided among op codes and sync types yet."""
 
-    tokens: int = 0
-    forwards: int = 0
-    op_seconds: float = 0.0
-    sync_seconds: float = 0.0
+    divided: ForwardTimes = field(default_factory=ForwardTimes)
+    waiting: ForwardTimes = field(default_factory=ForwardTimes)
     profile: ForwardProfile = field(default_factory=lambda: ForwardProfile({}, {}))
 
 
@@ -128,10 +127,7 @@ class Monitor:
             if profile is not None:
                 self._divide(name, stage)
                 stage.profile = profile
-            stage.tokens += batch_size
-            stage.forwards += 1
-            stage.op_seconds += op_seconds
-            stage.sync_seconds += sync_seconds
+            stage.waiting.add(batch_size, op_seconds, sync_seconds)
             self._last_forward = time.time()
 
     def end_session(self) -> None:
@@ -157,8 +153,8 @@ class Monitor:
                 phase=self.phase,
                 sessions=self._sessions,
                 errors=dict(self._errors),
-                tokens={name: stage.tokens for name, stage in self._stages.items()},
-                forwards={name: stage.forwards for name, stage in self._stages.items()},
+                tokens={name: stage.divided.rows for name, stage in self._stages.items()},
+                forwards={name: stage.divided.forwards for name, stage in self._stages.items()},
                 op_seconds=dict(self._op_seconds),
                 sync_seconds=dict(self._sync_seconds),
                 sent_bytes=sent,
@@ -177,10 +173,12 @@ class Monitor:
 
     def _divide(self, name: str, stage: _Stage) -> None:
         """Give the seconds that wait to op codes and sync types, as the last profile divides them."""
-        if stage.forwards:
-            _spread(self._op_seconds, name, stage.op_seconds, stage.profile.ops)
-            _spread(self._sync_seconds, name, stage.sync_seconds, stage.profile.syncs)
-        stage.op_seconds = stage.sync_seconds = 0.0
+        if not stage.waiting.forwards:
+            return
+        _spread(self._op_seconds, name, stage.waiting.op_seconds, stage.profile.ops)
+        _spread(self._sync_seconds, name, stage.waiting.sync_seconds, stage.profile.syncs)
+        stage.divided = ForwardTimes.total(stage.divided, stage.waiting)
+        stage.waiting = ForwardTimes()
 
 
 def _spread(

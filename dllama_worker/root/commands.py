@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from dllama_worker.errors import UsageError
+from dllama_worker.node.forward_times import ForwardTimes
 from dllama_worker.root.chat import ChatContext, EosDetector, EosState, choose_template
 from dllama_worker.root.decoder import TokenDecoder
 from dllama_worker.root.generation import Generation, prompt_perplexity
-from dllama_worker.root.inference import Timing
 from dllama_worker.root.options import RootOptions
 from dllama_worker.root.sampler import Sampler
 from dllama_worker.root.session import RootSession
-from dllama_worker.root.summary import node_figures, timing_figures, write_summary
+from dllama_worker.root.summary import node_figures, times_figures, write_summary
 
 __all__ = ["run_chat", "run_inference", "run_perplexity"]
 
@@ -44,7 +44,7 @@ def run_inference(session: RootSession, options: RootOptions) -> None:
     predicted, text = _show(stream, session.tokenizer.decoder(), quiet=options.as_json)
     _say(options, "\n")
     session.inference.finish()
-    total = _total(generation.evaluation, generation.prediction)
+    total = ForwardTimes.total(generation.evaluation, generation.prediction)
     nodes = node_figures(session, total)
     _finish(
         options,
@@ -55,8 +55,8 @@ def run_inference(session: RootSession, options: RootOptions) -> None:
             "tokens": predicted,
             "text": text,
             "load_seconds": round(session.load_seconds, 3),
-            "evaluation": timing_figures(generation.evaluation),
-            "prediction": timing_figures(generation.prediction),
+            "evaluation": times_figures(generation.evaluation),
+            "prediction": times_figures(generation.prediction),
             "nodes": nodes,
         },
         write_summary(generation.evaluation, generation.prediction, nodes),
@@ -70,10 +70,10 @@ def run_perplexity(session: RootSession, options: RootOptions) -> None:
         raise UsageError(
             f"perplexity needs a prompt of 2 to {session.inference.seq_len} tokens, this one has {len(tokens)}"
         )
-    timing = Timing()
-    perplexity = prompt_perplexity(session.inference, tokens, timing)
+    times = ForwardTimes()
+    perplexity = prompt_perplexity(session.inference, tokens, times)
     session.inference.finish()
-    nodes = node_figures(session, timing)
+    nodes = node_figures(session, times)
     _say(options, f"perplexity: {perplexity:.6f} ({len(tokens)} tokens, lower is better)\n")
     _finish(
         options,
@@ -82,10 +82,10 @@ def run_perplexity(session: RootSession, options: RootOptions) -> None:
             "prompt_tokens": tokens,
             "perplexity": perplexity,
             "load_seconds": round(session.load_seconds, 3),
-            "evaluation": timing_figures(timing),
+            "evaluation": times_figures(times),
             "nodes": nodes,
         },
-        write_summary(timing, Timing(), nodes),
+        write_summary(times, ForwardTimes(), nodes),
     )
 
 
@@ -117,15 +117,15 @@ def run_chat(session: RootSession, options: RootOptions) -> None:
             _say_end_of_context()
             break
     inference.finish()
-    total = _total(generation.evaluation, generation.prediction)
+    total = ForwardTimes.total(generation.evaluation, generation.prediction)
     nodes = node_figures(session, total)
     document = {
         "command": "chat",
         "template": template.name,
         "turns": replies,
         "load_seconds": round(session.load_seconds, 3),
-        "evaluation": timing_figures(generation.evaluation),
-        "prediction": timing_figures(generation.prediction),
+        "evaluation": times_figures(generation.evaluation),
+        "prediction": times_figures(generation.prediction),
         "nodes": nodes,
     }
     _say(options, "\n")
@@ -134,15 +134,6 @@ def run_chat(session: RootSession, options: RootOptions) -> None:
 
 def _sampler(options: RootOptions) -> Sampler:
     return Sampler(options.temperature, options.topp, options.seed)
-
-
-def _total(*timings: Timing) -> Timing:
-    total = Timing()
-    for timing in timings:
-        total.n_tokens += timing.n_tokens
-        total.op_seconds += timing.op_seconds
-        total.sync_seconds += timing.sync_seconds
-    return total
 
 
 def _show(stream: Iterable[int], decoder: TokenDecoder, *, quiet: bool) -> tuple[list[int], str]:

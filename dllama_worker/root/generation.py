@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from dllama_worker.root.inference import Inference, Timing
+from dllama_worker.node.forward_times import ForwardTimes
+from dllama_worker.root.inference import Inference
 from dllama_worker.root.sampler import Sampler
 
 __all__ = ["Generation", "prompt_perplexity"]
@@ -20,8 +21,8 @@ class Generation:
 
     inference: Inference
     sampler: Sampler
-    evaluation: Timing = field(default_factory=Timing)
-    prediction: Timing = field(default_factory=Timing)
+    evaluation: ForwardTimes = field(default_factory=ForwardTimes)
+    prediction: ForwardTimes = field(default_factory=ForwardTimes)
 
     def evaluate(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
         """Evaluate a prompt; return the logits of its last token."""
@@ -44,7 +45,7 @@ class Generation:
         return self.predict(self.inference.forward([token], self.prediction)[0], limit)
 
 
-def prompt_perplexity(inference: Inference, tokens: Sequence[int], timing: Timing) -> float:
+def prompt_perplexity(inference: Inference, tokens: Sequence[int], times: ForwardTimes) -> float:
     """Return exp of the mean negative log-probability of each token after those before it.
 
     C++ ``perplexity`` (``dllama.cpp``) does the same a row at a time, with float32 sums.
@@ -52,7 +53,7 @@ def prompt_perplexity(inference: Inference, tokens: Sequence[int], timing: Timin
     total = 0.0
     for start in range(0, len(tokens) - 1, inference.n_batches):
         batch = tokens[start : min(start + inference.n_batches, len(tokens) - 1)]
-        logits = inference.forward(batch, timing).astype(np.float64)
+        logits = inference.forward(batch, times).astype(np.float64)
         targets = np.array(tokens[start + 1 : start + 1 + len(batch)])
         logits -= logits.max(axis=1, keepdims=True)
         chosen = logits[np.arange(len(batch)), targets] - np.log(np.exp(logits).sum(axis=1))

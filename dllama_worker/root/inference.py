@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from dllama_proto.names import Pipe
 from dllama_worker.errors import BadLogits, InternalError, PeerLost
-from dllama_worker.node.executor import Executor
+from dllama_worker.node.forward_times import ForwardTimes
 from dllama_worker.node.node import Node
 from dllama_worker.root.cluster import Cluster
 from dllama_worker.root.history import History
 
-__all__ = ["Inference", "Timing"]
-
-
-@dataclass(slots=True)
-class Timing:
-    """Where the time of some forwards went, on the root: seconds in ops and in syncs."""
-
-    n_tokens: int = 0
-    op_seconds: float = 0.0
-    sync_seconds: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        """All of it."""
-        return self.op_seconds + self.sync_seconds
-
-    def add(self, n_tokens: int, executor: Executor) -> None:
-        """Count the executor's last forward."""
-        self.n_tokens += n_tokens
-        self.op_seconds += executor.op_seconds
-        self.sync_seconds += executor.sync_seconds
+__all__ = ["Inference"]
 
 
 class Inference:
@@ -70,7 +49,7 @@ class Inference:
         self.seq_len = seq_len
         self.position = 0
 
-    def forward(self, tokens: Sequence[int], timing: Timing) -> npt.NDArray[np.float32]:
+    def forward(self, tokens: Sequence[int], times: ForwardTimes) -> npt.NDArray[np.float32]:
         """Evaluate up to ``n_batches`` tokens at the current position and go on behind them.
 
         Returns their logits, [len(tokens)][vocab_size], a view that the next forward overwrites. Raises
@@ -95,8 +74,8 @@ class Inference:
             raise BadLogits(self._blame(logits))
         self._history.add(self.position, tokens)
         self.position += batch_size
-        if self._node.executor is not None:
-            timing.add(batch_size, self._node.executor)
+        if (executor := self._node.executor) is not None:
+            times.add(batch_size, executor.op_seconds, executor.sync_seconds)
         return logits
 
     def _evaluate(self, position: int, tokens: Sequence[int]) -> None:
@@ -118,12 +97,12 @@ class Inference:
             except PeerLost as another:
                 error = another
 
-    def prefill(self, tokens: Sequence[int], timing: Timing) -> npt.NDArray[np.float32]:
+    def prefill(self, tokens: Sequence[int], times: ForwardTimes) -> npt.NDArray[np.float32]:
         """Evaluate any number of tokens in full batches; return the logits of the last, [vocab_size]."""
         if not tokens:
             raise InternalError("expected at least one token to evaluate")
         for start in range(0, len(tokens), self.n_batches):
-            logits = self.forward(tokens[start : start + self.n_batches], timing)
+            logits = self.forward(tokens[start : start + self.n_batches], times)
         last: npt.NDArray[np.float32] = logits[-1]
         return last
 

@@ -14,15 +14,13 @@ from types import TracebackType
 
 from dllama_proto.endpoint import Endpoint
 from dllama_worker.errors import MachineError
+from dllama_worker.node.forward_times import ForwardTimes
 
 __all__ = ["LocalWorkers"]
 
 #: Seconds a worker has to start on a slow machine, and to end when asked.
 _START_TIMEOUT = 60.0
 _END_TIMEOUT = 5.0
-
-#: What is summed up of a worker's reports.
-_FIGURES = ("tokens", "op_seconds", "sync_seconds")
 
 
 class LocalWorkers:
@@ -63,14 +61,9 @@ class LocalWorkers:
     ) -> None:
         self._end()
 
-    @property
-    def pids(self) -> Sequence[int]:
-        """The processes' numbers, in the order of ``addresses``."""
-        return [process.pid for process in self._processes]
-
-    def figures(self) -> list[dict[str, float]]:
-        """Return what each worker told of its work (seconds in ops and syncs, tokens), once it has ended."""
-        return [process.figures() for process in self._processes]
+    def times(self) -> list[ForwardTimes]:
+        """Return what each worker told of its forwards, once it has ended."""
+        return [process.times() for process in self._processes]
 
     def _end(self) -> None:
         for process in self._processes:
@@ -92,10 +85,9 @@ class _Process:
             )
         except OSError as error:
             raise MachineError(f"cannot start a worker process: {error.strerror or error}") from error
-        self.pid = self._process.pid
         self._port: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._said: list[str] = []
-        self._figures: dict[str, float] = {}
+        self._times = ForwardTimes()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -109,8 +101,9 @@ class _Process:
             if entry.get("event") == "listening":
                 self._port.put(int(entry["port"]))
             elif entry.get("event") == "evaluated":
-                for name in _FIGURES:
-                    self._figures[name] = self._figures.get(name, 0) + entry[name]
+                self._times.add(
+                    entry["tokens"], entry["op_seconds"], entry["sync_seconds"], forwards=entry["steps"]
+                )
             elif entry.get("level") in ("warning", "error"):
                 self._said.append(str(entry.get("message")))
         self._port.put(None)
@@ -126,12 +119,12 @@ class _Process:
             )
         return port
 
-    def figures(self) -> dict[str, float]:
+    def times(self) -> ForwardTimes:
         """Wait for the process to end, as it does after its session, and return the sums of what it told."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_TIMEOUT)
         self._reader.join(_END_TIMEOUT)
-        return dict(self._figures)
+        return self._times
 
     def end(self) -> None:
         """End the process, by force if it does not go."""

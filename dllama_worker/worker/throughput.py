@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from dllama_worker.node.forward_times import ForwardTimes
 from dllama_worker.node.transport import Link
 from dllama_worker.report import Report, format_bytes
 
 __all__ = ["Throughput"]
-
-
-@dataclass(slots=True)
-class _Counts:
-    rows: int = 0
-    forwards: int = 0
-    op_seconds: float = 0.0
-    sync_seconds: float = 0.0
 
 
 class Throughput:
@@ -25,7 +17,7 @@ class Throughput:
 
     def __init__(self, links: Iterable[Link]) -> None:
         self._links = tuple(links)
-        self._counts = _Counts()
+        self._counts = ForwardTimes()
         self._sent, self._received = self._bytes()
         self._started = time.perf_counter()
 
@@ -42,10 +34,7 @@ class Throughput:
 
     def add(self, rows: int, op_seconds: float, sync_seconds: float) -> None:
         """Count one forward."""
-        self._counts.rows += rows
-        self._counts.forwards += 1
-        self._counts.op_seconds += op_seconds
-        self._counts.sync_seconds += sync_seconds
+        self._counts.add(rows, op_seconds, sync_seconds)
         self._ended = time.perf_counter()
 
     def report(self, report: Report) -> None:
@@ -69,5 +58,5 @@ class Throughput:
             sent_bytes=new_sent,
             received_bytes=new_received,
         )
-        self._counts = _Counts()
+        self._counts = ForwardTimes()
         self._sent, self._received = sent, received

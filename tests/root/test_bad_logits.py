@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dllama_worker.errors import BadLogits, ExitCode
+from dllama_worker.node.forward_times import ForwardTimes
 from dllama_worker.report import Report
-from dllama_worker.root.inference import Timing
 from dllama_worker.root.options import RootOptions
 from dllama_worker.root.session import open_session
 
@@ -17,7 +17,7 @@ from dllama_worker.root.session import open_session
 def test_logits_that_are_no_numbers_are_a_nodes_fault(monkeypatch: pytest.MonkeyPatch, bad: float) -> None:
     with open_session(RootOptions("inference"), Report()) as session:
         inference = session.inference
-        logits = inference.forward([1, 2, 3], Timing())
+        logits = inference.forward([1, 2, 3], ForwardTimes())
         assert np.isfinite(logits).all()
 
         def lie() -> None:
@@ -25,6 +25,6 @@ def test_logits_that_are_no_numbers_are_a_nodes_fault(monkeypatch: pytest.Monkey
 
         monkeypatch.setattr(session.cluster, "forward_done", lie)
         with pytest.raises(BadLogits, match=r"at position 3 are not numbers \(every node's\)") as caught:
-            inference.forward([4], Timing())
+            inference.forward([4], ForwardTimes())
         assert caught.value.exit_code is ExitCode.PEER
         assert inference.position == 3
