@@ -1,0 +1,74 @@
+"""Where a command's results go: text as it comes and a summary, or with ``--json`` one object at the end.
+
+Generated text is all that standard output gets; questions and the summary go to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from dllama_worker.node.forward_times import ForwardTimes
+from dllama_worker.root.decoder import TokenDecoder
+from dllama_worker.root.session import RootSession
+from dllama_worker.root.summary import node_figures, times_figures, write_summary
+
+__all__ = ["Output"]
+
+
+class Output:
+    """What a command prints; with ``as_json`` nothing before :meth:`finish`."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+
+    def write(self, data: bytes) -> None:
+        """Show generated text at once. Bytes, because a token may end inside a character."""
+        if not self._as_json:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+
+    def say(self, text: str) -> None:
+        """Show text that was not generated, on standard output too; the prompt, for example."""
+        self.write(text.encode("utf-8", "surrogateescape"))
+
+    def note(self, text: str) -> None:
+        """Tell the person something that is no result."""
+        print(text, file=sys.stderr)
+
+    def show(self, tokens: Iterable[int], decoder: TokenDecoder) -> tuple[list[int], str]:
+        """Write each token's text as soon as it is there; return the tokens and the whole text."""
+        shown: list[int] = []
+        text = bytearray()
+        for token in tokens:
+            shown.append(token)
+            piece = decoder.decode(token) or b""
+            text += piece
+            self.write(piece)
+        return shown, text.decode("utf-8", "replace")
+
+    def finish(
+        self,
+        session: RootSession,
+        facts: dict[str, Any],
+        evaluation: ForwardTimes,
+        prediction: ForwardTimes | None = None,
+    ) -> None:
+        """Print the summary, or ``facts`` and the summary as JSON; ``prediction`` None generates nothing.
+
+        The session must be over: only then do local workers tell what they did.
+        """
+        times = {"evaluation": evaluation} | ({} if prediction is None else {"prediction": prediction})
+        nodes = node_figures(session, ForwardTimes.total(*times.values()))
+        if not self._as_json:
+            print(f"\n{write_summary(evaluation, prediction or ForwardTimes(), nodes)}", file=sys.stderr)
+            return
+        document = {
+            **facts,
+            "load_seconds": round(session.load_seconds, 3),
+            **{name: times_figures(value) for name, value in times.items()},
+            "nodes": nodes,
+        }
+        print(json.dumps(document, ensure_ascii=False))
