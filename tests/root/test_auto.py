@@ -8,8 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +33,7 @@ from dllama_worker.root.planning import calibrate
 from dllama_worker.root.planning.probe import N_SYNCS, make_pace_probe, make_sync_probe
 from dllama_worker.sharding.apportion import partition_evenly
 from dllama_worker.sharding.split import parse_split
+from tests.helpers.serving import serving
 
 REPOSITORY = Path(__file__).parents[2]
 _TABLE = choose_kernels("", Report())
@@ -64,25 +63,6 @@ def test_probes_are_sound_and_no_larger_than_asked_for(preset: str, weights: Flo
     for node in nodes:
         assert list(verify_node_config(node, net, Limits())) == []
         assert len(node.segments) == N_SYNCS + 2
-
-
-@contextmanager
-def serving(n_workers: int) -> Iterator[list[Endpoint]]:
-    """Run workers in threads, each for one session after another."""
-    workers = [Worker(port=0) for _ in range(n_workers)]
-    threads = [threading.Thread(target=worker.serve_forever) for worker in workers]
-    try:
-        addresses = [Endpoint(*worker.listen()) for worker in workers]
-        for thread in threads:
-            thread.start()
-        yield addresses
-    finally:
-        for worker in workers:
-            worker.stop()
-        for thread in threads:
-            thread.join(10)
-        for worker in workers:
-            worker.close()
 
 
 def test_workers_are_measured_and_listen_again(monkeypatch: pytest.MonkeyPatch) -> None:
