@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
+from typing import TypeVar
 
 from dllama_worker.arguments import parse_size
+from dllama_worker.errors import UsageError
 
-__all__ = ["EVEN", "Split", "parse_memory", "parse_numbers", "parse_split"]
+__all__ = ["EVEN", "Split", "for_each_node", "parse_memory", "parse_numbers", "parse_split"]
+
+_N = TypeVar("_N")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +72,13 @@ def parse_memory(text: str) -> tuple[int, ...]:
         raise ValueError(
             f"expected bytes for each node like 8G:500M, the root first; got {text!r}"
         ) from None
+
+
+def for_each_node(name: str, values: tuple[_N, ...], n_nodes: int) -> tuple[_N, ...]:
+    """Return one value a node, where there are as many or one for all.
+
+    Raises UsageError for another number of them; ``name`` is the flag that they came with.
+    """
+    if len(values) not in (1, n_nodes):
+        raise UsageError(f"{name} has {len(values)} values, expected 1 or {n_nodes}, one for each node")
+    return values * n_nodes if len(values) == 1 else values

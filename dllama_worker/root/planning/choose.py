@@ -13,7 +13,7 @@ from dllama_worker.root.planning.demand import Demand, count_demand
 from dllama_worker.sharding.apportion import partition_by_weights
 from dllama_worker.sharding.partition import Partition
 
-__all__ = ["Choice", "check_fit", "choose_partition", "fits"]
+__all__ = ["WeightedPartition", "check_fit", "choose_partition"]
 
 #: A node that has too much gets this much less, at least and at most, before all is shared out again.
 _SMALLEST_STEP, _LARGEST_STEP = 0.97, 0.5
@@ -21,7 +21,7 @@ _TRIES = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class WeightedPartition:
     """What was chosen: ``weights`` as ``--split`` takes them, and the nodes that memory held back."""
 
     partition: Partition
@@ -41,45 +41,35 @@ def choose_partition(
     sync_type: FloatType,
     speeds: Sequence[float],
     memory: Sequence[int] | None = None,
-) -> Choice:
+    root_share: float = 1.0,
+) -> WeightedPartition:
     """Share a model out in proportion to speeds; who lacks the memory for that gets less, the others more.
 
-    A speed of 0 (the root's only) means that the node is to compute logits alone. Raises UsageError where
-    the model does not fit into the memory at all.
+    The root's speed is counted ``root_share`` times; with 0 it only embeds and computes its part of the logits.
+    Raises UsageError where the model does not fit into the memory at all.
     """
-    weights = list(speeds)
+    weights = [speeds[0] * root_share, *speeds[1:]]
     limited: set[int] = set()
     for _ in range(_TRIES):
         partition = partition_by_weights(header, weights)
         demand = count_demand(header, partition, sync_type)
-        if memory is None or fits(demand, memory):
+        lacking = demand.lacking(memory)
+        if memory is None or not lacking:
             break
-        excess = [
-            (node, available / need.memory)
-            for node, (need, available) in enumerate(zip(demand.nodes, memory, strict=True))
-            if need.memory > available
-        ]
-        limited.update(node for node, _ in excess)
-        for node, ratio in excess:
+        limited.update(lacking)
+        for node in lacking:
+            ratio = memory[node] / demand.nodes[node].memory
             weights[node] *= min(max(ratio, _LARGEST_STEP), _SMALLEST_STEP)
     else:
         check_fit(demand, memory or ())
-    return Choice(partition, demand, tuple(weights), tuple(sorted(limited)))
-
-
-def fits(demand: Demand, memory: Sequence[int] | None) -> bool:
-    """Tell whether every node has the memory it needs; what is not stated is taken to suffice."""
-    return memory is None or all(
-        need.memory <= available for need, available in zip(demand.nodes, memory, strict=True)
-    )
+    return WeightedPartition(partition, demand, tuple(weights), tuple(sorted(limited)))
 
 
 def check_fit(demand: Demand, memory: Sequence[int]) -> None:
     """Refuse what does not fit into the memory that each node is said to have. Raises UsageError."""
     lacking = [
-        f"node {node} needs {format_bytes(need.memory)} and has {format_bytes(available)}"
-        for node, (need, available) in enumerate(zip(demand.nodes, memory, strict=True))
-        if need.memory > available
+        f"node {node} needs {format_bytes(demand.nodes[node].memory)} and has {format_bytes(memory[node])}"
+        for node in demand.lacking(memory)
     ]
     if lacking:
         raise UsageError(

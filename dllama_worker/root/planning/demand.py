@@ -92,6 +92,13 @@ class Demand:
     nodes: tuple[NodeDemand, ...]
     syncs: tuple[tuple[SyncDemand, ...], ...]
 
+    def lacking(self, memory: Sequence[int] | None) -> list[int]:
+        """Return the nodes that need more than the bytes they have; what is not stated (None) suffices."""
+        if memory is None:
+            return []
+        pairs = zip(self.nodes, memory, strict=True)
+        return [node for node, (need, available) in enumerate(pairs) if need.memory > available]
+
     def links(self) -> dict[str, int]:
         """Return what each kind of link carries for one token, by direction; control packets come on top."""
         by_type = dict.fromkeys(SyncType, 0)

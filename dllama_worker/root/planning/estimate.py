@@ -46,6 +46,12 @@ class TokenTime:
         """How many such tokens a second has."""
         return 1 / self.seconds
 
+    def __str__(self) -> str:
+        return (
+            f"{self.tokens_per_second:.2f} tokens/s ({1000 * self.compute:.1f} ms computing, "
+            f"{1000 * self.sync:.1f} ms in syncs)"
+        )
+
 
 def estimate(
     demands: Sequence[NodeDemand],

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from typing import TypeVar
 
 from dllama_worker.arguments import argument, at_least, not_negative
+from dllama_worker.errors import UsageError
 from dllama_worker.root.arguments import add_split_arguments, split_of
 from dllama_worker.root.planning.links import LINKS, LinkSpeed, parse_link
-from dllama_worker.sharding.split import Split, parse_numbers
+from dllama_worker.sharding.split import Split, for_each_node, parse_numbers
 
 __all__ = ["PlanOptions", "add_plan_arguments", "plan_options"]
 
 #: 10^9 bytes of weights a second: a PC with two channels of memory does a few times that, a small board less.
 _DEFAULT_SPEED = 10.0
-
-_N = TypeVar("_N")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +86,20 @@ def plan_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
     if n_nodes < 1:
         parser.error("--nodes N says how many nodes there are; --split W:W:… does as well")
     link = arguments.link.with_latency(None if arguments.latency is None else arguments.latency / 1000)
+    memory: tuple[int, ...] | None = arguments.memory
+    try:
+        speeds = for_each_node("--speed", arguments.speed, n_nodes)
+        memory = None if memory is None else for_each_node("--memory", memory, n_nodes)
+    except UsageError as error:
+        parser.error(str(error))
     return PlanOptions(
         model=arguments.model,
         weights=arguments.weight_float_type,
         n_nodes=n_nodes,
         split=split,
         link=link,
-        speeds=tuple(1e9 * speed for speed in _for_each(parser, "--speed", arguments.speed, n_nodes)),
-        memory=None
-        if arguments.memory is None
-        else _for_each(parser, "--memory", arguments.memory, n_nodes),
+        speeds=tuple(1e9 * speed for speed in speeds),
+        memory=memory,
         max_seq_len=arguments.max_seq_len,
         as_json=arguments.as_json,
     )
-
-
-def _for_each(
-    parser: argparse.ArgumentParser, name: str, values: tuple[_N, ...], n_nodes: int
-) -> tuple[_N, ...]:
-    if len(values) not in (1, n_nodes):
-        parser.error(f"{name} has {len(values)} values, expected 1 or {n_nodes}, one for each node")
-    return values * n_nodes if len(values) == 1 else values

@@ -46,10 +46,7 @@ class Plan:
     @property
     def lacking(self) -> list[int]:
         """The nodes that have less memory than they need."""
-        if self.memory is None:
-            return []
-        pairs = zip(self.demand.nodes, self.memory, strict=True)
-        return [node for node, (need, available) in enumerate(pairs) if need.memory > available]
+        return self.demand.lacking(self.memory)
 
 
 def header_of(model: str, weights: str, max_seq_len: int = 0) -> ModelHeader:
@@ -67,8 +64,9 @@ def make_plan(options: PlanOptions) -> Plan:
     sync_type = sync_type_of(header.weight_float_type)
     split = str(options.split)
     if options.split.auto:
-        speeds = [options.speeds[0] * options.split.root_share, *options.speeds[1:]]
-        choice = choose_partition(header, sync_type, speeds, options.memory)
+        choice = choose_partition(
+            header, sync_type, options.speeds, options.memory, options.split.root_share
+        )
         partition, demand, split = choice.partition, choice.demand, choice.split
     else:
         partition = partition_for(header, options.split, options.n_nodes)
