@@ -7,19 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dllama_proto.endpoint import Endpoint
 from dllama_worker import Worker
-from dllama_worker.root.address import WorkerAddress
 
 __all__ = ["serving"]
 
 
 @contextmanager
-def serving(n_workers: int, model: Path | None = None) -> Iterator[list[WorkerAddress]]:
+def serving(n_workers: int, model: Path | None = None) -> Iterator[list[Endpoint]]:
     """Run workers, with a model file of their own or without; yield where they listen."""
     workers = [Worker(port=0, model_path=model) for _ in range(n_workers)]
     threads = [threading.Thread(target=worker.serve_forever) for worker in workers]
     try:
-        addresses = [WorkerAddress(*worker.listen()) for worker in workers]
+        addresses = [Endpoint(*worker.listen()) for worker in workers]
         for thread in threads:
             thread.start()
         yield addresses

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dllama_proto.endpoint import Endpoint
 from dllama_proto.enums import FloatType
 from dllama_worker.demo import MODEL_PATH
 from dllama_worker.errors import MachineError, PeerLost, UsageError
 from dllama_worker.node.forward_times import ForwardTimes
 from dllama_worker.report import Report
-from dllama_worker.root.address import WorkerAddress
 from dllama_worker.root.cluster import Cluster
 from dllama_worker.root.cluster_setup import ClusterSetup
 from dllama_worker.root.inference import Inference
@@ -24,7 +24,7 @@ from tests.helpers.reports import Collected
 from tests.helpers.serving import serving
 
 #: Where nobody listens: whoever is called there cannot be reached.
-_NOBODY = WorkerAddress("127.0.0.1", 9)
+_NOBODY = Endpoint("127.0.0.1", 9)
 
 
 def test_a_session_is_planned_before_anybody_is_called() -> None:
