@@ -2,24 +2,19 @@
 
 C++ nodes write all, then read all, which works while socket buffers hold a batch. Here whatever cannot be
 sent at once is sent while reading, so two nodes never wait for each other. Rows are gathered from and
-scattered into the pipe in place; the rows of a batch travel in one system call.
+scattered into the pipe in place; the rows of a batch travel in one system call. What moves when is planned here;
+the link moves it.
 """
 
 from __future__ import annotations
 
 import select
-import socket
 from collections.abc import Sequence
 from time import perf_counter
 
-from dllama_worker.errors import PeerLost
-from dllama_worker.node.transport import Link, lost
+from dllama_worker.node.transport import Link
 
 __all__ = ["Exchange", "Lane"]
-
-#: Buffers a system call takes at most (POSIX guarantees 16, Linux and macOS take 1024).
-_IOV_MAX = 1024
-
 
 #: How long a sync looks for what is to come before it sleeps, because waking up costs a good part of that. A peer
 #: that keeps this node waiting for longer is not worth a core: each sleep halves the time, each catch restores it.
@@ -48,56 +43,34 @@ class Lane:
         return self._rows[:batch_size]
 
 
-class _Transfer:
-    """How far one lane has come in one exchange."""
+class _LaneProgress:
+    """How far one lane has come in one exchange: ``left`` bytes have yet to go or come, and where they lie."""
 
     def __init__(self, lane: Lane, batch_size: int) -> None:
         self.link = lane.link
-        self.buffers = lane.buffers(batch_size)
         self.left = lane.size * batch_size
+        self._buffers = lane.buffers(batch_size)
 
     def send_some(self) -> None:
         """Send what the socket takes now. Raises PeerLost."""
-        try:
-            n = self.link.sock.sendmsg(self.buffers[:_IOV_MAX], (), socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            raise lost(self.link.name, error) from error
-        self.link.sent_bytes += n
-        self._advance(n)
+        self._advance(self.link.send_some(self._buffers))
 
-    def receive_some(self, flags: int) -> None:
-        """Receive what there is; with MSG_WAITALL, everything. Raises PeerLost, also where a peer stalls."""
-        try:
-            n = self.link.sock.recvmsg_into(self.buffers[:_IOV_MAX], 0, flags)[0]
-        except BlockingIOError:
-            if flags & socket.MSG_DONTWAIT:
-                return
-            raise _stalled(self) from None
-        except OSError as error:
-            raise lost(self.link.name, error) from error
-        if n == 0:
-            raise PeerLost(self.link.name, f"closed the connection with {self.left} bytes still to come")
-        self.link.received_bytes += n
-        self._advance(n)
+    def receive_some(self, *, wait: bool) -> None:
+        """Receive what is there, or wait for what is left. Raises PeerLost, also where the peer stalls."""
+        self._advance(self.link.receive_some(self._buffers, wait=wait))
 
     def _advance(self, n: int) -> None:
         self.left -= n
+        if not self.left:
+            return
         done = 0
-        while done < len(self.buffers) and n >= len(self.buffers[done]):
-            n -= len(self.buffers[done])
+        while n and n >= len(self._buffers[done]):
+            n -= len(self._buffers[done])
             done += 1
-        self.buffers = self.buffers[done:]
+        if done:
+            self._buffers = self._buffers[done:]
         if n:
-            self.buffers[0] = self.buffers[0][n:]
-
-
-def _stalled(transfer: _Transfer) -> PeerLost:
-    link = transfer.link
-    return PeerLost(
-        link.name, f"stalled for {link.stall_timeout:g} s with {transfer.left} bytes of a sync to go"
-    )
+            self._buffers[0] = self._buffers[0][n:]
 
 
 class Exchange:
@@ -112,11 +85,11 @@ class Exchange:
         """Exchange the first ``batch_size`` rows. Raises PeerLost."""
         outgoing = []
         for lane in self._sends:
-            transfer = _Transfer(lane, batch_size)
-            transfer.send_some()
-            if transfer.left:
-                outgoing.append(transfer)
-        incoming = [_Transfer(lane, batch_size) for lane in self._receives]
+            progress = _LaneProgress(lane, batch_size)
+            progress.send_some()
+            if progress.left:
+                outgoing.append(progress)
+        incoming = [_LaneProgress(lane, batch_size) for lane in self._receives]
         if outgoing:
             _both_ways(outgoing, incoming)
         # Everything of ours is out: nobody can be waiting for us, so each may be waited for in turn.
@@ -124,30 +97,31 @@ class Exchange:
             return
         deadline = perf_counter() + self._spin_seconds
         slept = False
-        for transfer in incoming:
-            while transfer.left and perf_counter() < deadline:
-                transfer.receive_some(socket.MSG_DONTWAIT)
-            while transfer.left:
+        for progress in incoming:
+            while progress.left and perf_counter() < deadline:
+                progress.receive_some(wait=False)
+            while progress.left:
                 slept = True
-                transfer.receive_some(socket.MSG_WAITALL)
+                progress.receive_some(wait=True)
         self._spin_seconds = max(self._spin_seconds / 2, _MIN_SPIN_SECONDS) if slept else _SPIN_SECONDS
 
 
-def _both_ways(outgoing: list[_Transfer], incoming: list[_Transfer]) -> None:
+def _both_ways(outgoing: list[_LaneProgress], incoming: list[_LaneProgress]) -> None:
     """Send and receive as sockets allow until everything is sent."""
-    senders = {transfer.link.sock.fileno(): transfer for transfer in outgoing}
-    receivers = {transfer.link.sock.fileno(): transfer for transfer in incoming}
+    senders = {progress.link.fileno(): progress for progress in outgoing}
+    receivers = {progress.link.fileno(): progress for progress in incoming}
     poller = select.poll()
     for fd in senders.keys() | receivers.keys():
         poller.register(fd, _interest(fd in senders, fd in receivers))
-    patience = outgoing[0].link.stall_timeout
+    timeout = outgoing[0].link.stall_timeout
     while senders:
-        ready = poller.poll(None if patience is None else patience * 1000)
+        ready = poller.poll(None if timeout is None else timeout * 1000)
         if not ready:
-            raise _stalled(next(iter(senders.values())))
+            late = next(iter(senders.values()))
+            raise late.link.stalled(late.left)
         for fd, events in ready:
             if fd in receivers and events & ~select.POLLOUT:
-                receivers[fd].receive_some(socket.MSG_DONTWAIT)
+                receivers[fd].receive_some(wait=False)
                 if not receivers[fd].left:
                     del receivers[fd]
             # An error or hang-up is reported by the send itself, in words.

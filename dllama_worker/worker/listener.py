@@ -1,4 +1,4 @@
-"""The listener of a worker: who comes in, who is turned away at once, and how loud that is said.
+"""The listener of a worker: which connections are accepted, which rejected at once, and how often that is logged.
 
 The protocol has no passwords, so the address is all there is to go by.
 """
@@ -9,42 +9,28 @@ import errno
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
 from dllama_proto.endpoint import Endpoint
 from dllama_worker.errors import MachineError
+from dllama_worker.node.transport import PendingConnection
 from dllama_worker.report import Report
 
-__all__ = ["Listener", "Network", "PendingConnection"]
+__all__ = ["Listener", "Network"]
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
-#: Lines about callers who are turned away: so many at once, then one every so many seconds.
+#: Log lines about rejected connections: so many at once, then one every so many seconds.
 _LINES_AT_ONCE = 10
 _SECONDS_A_LINE = 5.0
 
-#: What accept says where this process or machine has no descriptor left; the caller stays in the queue.
-_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PendingConnection:
-    """Somebody who has connected, not known yet."""
-
-    sock: socket.socket
-    host: str
-    port: int
-
-    @property
-    def address(self) -> str:
-        """The address as people write it."""
-        return str(Endpoint(self.host, self.port))
+#: What accept says where this process or machine has no descriptor left; the connection stays in the queue.
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Listener:
-    """Listens on one address. ``allow`` empty lets everybody in, else only who is in one of the networks."""
+    """Listens on one address and accepts connections from the networks in ``allow``; if it is empty, from all."""
 
     def __init__(
         self,
@@ -72,17 +58,14 @@ class Listener:
                     f"cannot listen on {Endpoint(host, port)}: {error.strerror or error}; "
                     "choose another --host or --port"
                 ) from error
-            # A caller may leave between being announced and being accepted: nobody must wait for the next.
+            # A connection may be gone between poll and accept: nobody must wait for the next one.
             self._listener.setblocking(False)
         name = self._listener.getsockname()
         return str(name[0]), int(name[1])
 
-    @property
-    def sock(self) -> socket.socket:
-        """What becomes readable when somebody calls; it listens already."""
-        if self._listener is None:
-            raise RuntimeError("the listener is not open: call listen first")
-        return self._listener
+    def fileno(self) -> int:
+        """Return the descriptor, which becomes readable when there is a connection to accept."""
+        return self._listening().fileno()
 
     def permits(self, host: str) -> bool:
         """Tell whether an address may connect to this node, or be connected to."""
@@ -97,31 +80,30 @@ class Listener:
         return any(address in network for network in self._allow)
 
     def accept(self) -> PendingConnection | None:
-        """Return the next caller that may come in; None where none is there, or one was turned away."""
+        """Return the next connection; None where there is none, or where it was rejected. Never waits."""
         try:
-            sock, address = self.sock.accept()
+            sock, address = self._listening().accept()
         except OSError as error:
-            if error.errno in _NO_ROOM:
+            if error.errno in _NO_DESCRIPTOR:
                 time.sleep(0.1)  # there is nothing to do but to try again: not in a tight loop
             return None
-        sock.setblocking(True)  # macOS hands down what the listener has
-        caller = PendingConnection(sock, str(address[0]), int(address[1]))
-        if not self.permits(caller.host):
-            self.reject(caller, "not in --allow")
+        pending = PendingConnection(sock, str(address[0]), int(address[1]))
+        if not self.permits(pending.host):
+            self.reject(pending, "not in --allow")
             return None
-        return caller
+        return pending
 
-    def reject(self, caller: PendingConnection, reason: str) -> None:
-        """Close a caller's connection and say so, unless it was said of too many others just now."""
-        caller.sock.close()
+    def reject(self, pending: PendingConnection, reason: str) -> None:
+        """Close a connection and log why, unless too many others were logged just now."""
+        pending.close()
         if not self._quota.take():
             return
         unsaid = self._quota.skipped
         more = f" (and {unsaid} more, unsaid)" if unsaid else ""
         self._report.warning(
             "turned_away",
-            f"turned away {caller.address}: {reason}{more}",
-            address=caller.address,
+            f"turned away {pending.address}: {reason}{more}",
+            address=pending.address,
             reason=reason,
             unsaid=unsaid,
         )
@@ -131,6 +113,11 @@ class Listener:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+
+    def _listening(self) -> socket.socket:
+        if self._listener is None:
+            raise RuntimeError("the listener is not open: call listen first")
+        return self._listener
 
 
 class _Quota:

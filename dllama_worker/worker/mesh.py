@@ -1,9 +1,9 @@
-"""Worker to worker: who dials whom, and telling apart who has dialled.
+"""Worker to worker: who dials whom, and which accepted connection is whose.
 
-A worker dials the workers that stand after it in the root's list and accepts those before it (C++
-``NnNetwork::serve``). Nothing on the wire says who has dialled. Where addresses differ they tell; where they
-don't, and for callers from an address nobody listed (behind address translation), the order of arrival is
-taken, as C++ does for all, until the first forward tells more (:mod:`dllama_worker.worker.peer_candidates`).
+A worker dials the workers after it in the root's list and accepts those before it (C++ ``NnNetwork::serve``).
+Nothing on the wire says who has dialled. Where addresses differ they tell. Where they don't, and for connections
+from an address that nobody listed (behind address translation), the order of arrival is taken, as C++ does for
+all, until the first forward tells more (:mod:`dllama_worker.worker.peer_candidates`).
 """
 
 from __future__ import annotations
@@ -18,19 +18,21 @@ from dataclasses import dataclass
 from dllama_proto.messages import Greeting
 from dllama_proto.sync_plan import node_of_socket
 from dllama_worker.errors import PeerLost
-from dllama_worker.node.transport import Link, lost
+from dllama_worker.node.transport import Link, PendingConnection, lost
 from dllama_worker.worker.link_watch import LinkWatch
-from dllama_worker.worker.listener import Listener, PendingConnection
-from dllama_worker.worker.peer_candidates import AcceptedPeer, PeerCandidates, peek
+from dllama_worker.worker.listener import Listener
+from dllama_worker.worker.peer_candidates import TOO_EARLY, AcceptedPeer, PeerCandidates
 from dllama_worker.worker.resolver import Lookup, Resolver
 
 __all__ = ["join_mesh"]
 
-#: How long callers from unlisted addresses wait for the listed ones to turn up.
+#: Seconds that connections from unlisted addresses wait for ones from listed addresses.
 _UNLISTED_GRACE = 2.0
 
-#: How many of them are kept at once.
+#: How many of them wait at once.
 _MAX_UNLISTED = 255
+
+_NOT_LISTED = "not in the root's list of workers"
 
 _UNDER_WAY = (0, errno.EINPROGRESS)
 
@@ -41,11 +43,11 @@ def join_mesh(
     watch: LinkWatch,
     resolver: Resolver,
     timeout: float,
-    keep: Callable[[socket.socket, str], Link],
+    keep: Callable[[socket.socket | PendingConnection, str], Link],
 ) -> tuple[dict[int, Link], PeerCandidates]:
-    """Connect to every other worker; return the links by node index, and the places of those who dialled.
+    """Connect to every other worker; return the links by node index, and what is known of those that dialled.
 
-    ``keep`` makes a link of a socket and a name, and is called at once, so that the link's owner can close it
+    ``keep`` makes a link of a connection and a name, and is called at once, so that the link's owner can close it
     whatever happens. Raises PeerLost where a peer cannot be reached or does not come within ``timeout``
     seconds or the root hangs up meanwhile, Stopped.
     """
@@ -61,17 +63,18 @@ def join_mesh(
             expected[node] = _Expected(name, frozenset(address.host for address in lookup.addresses))
         else:
             links[node] = keep(_dial(name, lookup, listener, watch, deadline), name)
-    seats = []
-    for node, caller in sorted(_accept(expected, listener, watch, deadline).items()):
-        links[node] = keep(caller.sock, expected[node].name)
+    accepted = []
+    for node, connection in sorted(_accept(expected, listener, watch, deadline).items()):
+        links[node] = keep(connection, expected[node].name)
         addresses = expected[node].addresses
-        seats.append(AcceptedPeer(node, links[node], caller, addresses, caller.host in addresses))
-    return links, PeerCandidates(seats, listener, watch)
+        is_listed = connection.host in addresses
+        accepted.append(AcceptedPeer(node, links[node], connection, addresses, is_listed))
+    return links, PeerCandidates(accepted, listener, watch)
 
 
 @dataclass(frozen=True, slots=True)
 class _Expected:
-    """A node that will call: how people name it, and every address that its host's name stands for."""
+    """A node that will dial this one: its name for people, and every address of its host."""
 
     name: str
     addresses: frozenset[str]
@@ -116,33 +119,31 @@ def _accept(
     try:
         while missing := [node for node in expected if node not in accepted]:
             left = deadline - time.monotonic()
-            patience = min(left, _UNLISTED_GRACE) if len(unlisted) >= len(missing) else left
-            if not watch.readable(listener.sock, patience):
+            timeout = min(left, _UNLISTED_GRACE) if len(unlisted) >= len(missing) else left
+            if not watch.readable(listener, timeout):
                 if len(unlisted) < len(missing):
                     names = ", ".join(expected[node].name for node in missing)
                     raise PeerLost(names, "did not connect to us in time")
                 accepted.update((node, unlisted.pop(0)) for node in missing)
                 continue
-            caller = listener.accept()
-            if caller is None:
+            pending = listener.accept()
+            if pending is None:
                 continue
-            if peek(caller.sock) is not None:
-                listener.reject(
-                    caller, "a peer says nothing before the first sync; this one did, or hung up"
-                )
+            if pending.peek() is not None:
+                listener.reject(pending, TOO_EARLY)
                 continue
-            node = next((node for node in missing if caller.host in expected[node].addresses), None)
+            node = next((node for node in missing if pending.host in expected[node].addresses), None)
             if node is not None:
-                accepted[node] = caller
+                accepted[node] = pending
                 continue
-            unlisted.append(caller)
+            unlisted.append(pending)
             if len(unlisted) > _MAX_UNLISTED:
-                listener.reject(unlisted.pop(0), "not in the root's list of workers")
+                listener.reject(unlisted.pop(0), _NOT_LISTED)
     except BaseException:
-        for caller in accepted.values():
-            caller.sock.close()
+        for pending in accepted.values():
+            pending.close()
         raise
     finally:
-        for caller in unlisted:
-            listener.reject(caller, "not in the root's list of workers")
+        for pending in unlisted:
+            listener.reject(pending, _NOT_LISTED)
     return accepted

@@ -1,8 +1,7 @@
-"""A worker's place in the network: it listens, a root greets it, the other workers join (C++ ``NnNetwork``)."""
+"""The links of a worker: it listens, a root greets it, the other workers join (C++ ``NnNetwork``)."""
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Callable, Sequence
 
@@ -10,7 +9,7 @@ from dllama_proto.events import Ack, AckKind
 from dllama_proto.limits import Limits
 from dllama_proto.messages import Greeting
 from dllama_worker.node.channel import Channel
-from dllama_worker.node.transport import KEEPALIVE, Link
+from dllama_worker.node.transport import KEEPALIVE, Link, PendingConnection
 from dllama_worker.report import Report
 from dllama_worker.worker.handshake import accept_root
 from dllama_worker.worker.link_watch import LinkWatch
@@ -19,6 +18,7 @@ from dllama_worker.worker.mesh import join_mesh
 from dllama_worker.worker.peer_candidates import PeerCandidates
 from dllama_worker.worker.resolver import Resolver
 from dllama_worker.worker.session_guard import SessionGuard
+from dllama_worker.worker.wakeup import Wakeup
 
 __all__ = ["NetworkClient"]
 
@@ -46,12 +46,12 @@ class NetworkClient:
         self._limits = limits or Limits()
         self._handshake_timeout = handshake_timeout
         self._keepalive = keepalive
-        self._wake_receiver, self._wake_sender = socket.socketpair()
+        self._stop = Wakeup()
         self._open: list[Link] = []
         self._resolver = Resolver()
         self._session_guard: SessionGuard | None = None
-        self._seats: PeerCandidates | None = None
-        self.watch = LinkWatch(self._wake_receiver)
+        self._candidates: PeerCandidates | None = None
+        self.watch = LinkWatch(self._stop)
         self.root: Channel | None = None
         self.links: dict[int, Link] = {}
 
@@ -66,11 +66,8 @@ class NetworkClient:
         the protocol), Stopped.
         """
         self.listen()
-        handshake, greeting = accept_root(
-            self._listener, self._wake_receiver, self._handshake_timeout, self._limits
-        )
-        link = self._keep(handshake.caller.sock, handshake.caller.address)
-        link.received_bytes = handshake.received_bytes
+        handshake, greeting = accept_root(self._listener, self._stop, self._handshake_timeout, self._limits)
+        link = self._keep(handshake.pending, handshake.pending.address)
         channel = self.root = Channel(link, handshake.connection)
         self._report.begin_session()
         on_root()
@@ -86,35 +83,35 @@ class NetworkClient:
         channel.send(Ack(AckKind.GREETING))
         channel.expect(Ack)
         link.set_deadline(None)
-        peers, self._seats = join_mesh(
+        peers, self._candidates = join_mesh(
             greeting, self._listener, self.watch, self._resolver, self._handshake_timeout, self._keep
         )
         self.links = {0: link, **peers}
-        self.watch.can_lose = self._seats.release
-        self._session_guard = SessionGuard(self._listener, link, self._seats)
+        self.watch.can_lose = self._candidates.release
+        self._session_guard = SessionGuard(self._listener, link, self._candidates)
         return greeting
 
     def check_silent(self) -> None:
         """Just before the root learns that this node is ready: peers have said nothing yet. Raises PeerLost."""
-        if self._seats is not None:
-            self._seats.check_silent()
+        if self._candidates is not None:
+            self._candidates.check_silent()
 
-    def settle(self, speaks: Callable[[int], bool], seconds: float | None) -> None:
-        """The first forward has begun, in which a node ``speaks`` or not: see who of the callers is who.
+    def identify_peers(self, sends: Callable[[int], bool], seconds: float | None) -> None:
+        """The first forward has begun, in which a node ``sends`` this one something or not: see who is who.
 
-        Raises PeerLost where not all of them do within ``seconds``, Stopped.
+        Raises PeerLost where not all of those send within ``seconds``, Stopped.
         """
-        if self._seats is not None:
-            self._seats.settle(speaks, seconds)
+        if self._candidates is not None:
+            self._candidates.identify_peers(sends, seconds)
 
     def disconnect(self) -> None:
-        """End the session: close every link, listen to callers again."""
+        """End the session: close every link, leave new connections to the next :meth:`connect`."""
         if self._session_guard is not None:
-            self._session_guard.dismiss()
+            self._session_guard.close()
             self._session_guard = None
-        if self._seats is not None:
-            self._seats.close()
-            self._seats = None
+        if self._candidates is not None:
+            self._candidates.close()
+            self._candidates = None
         self.watch.clear()
         for link in self._open:
             link.close()
@@ -124,8 +121,7 @@ class NetworkClient:
 
     def interrupt(self) -> None:
         """Make whoever waits in :meth:`connect` or on a link stop waiting; safe from any thread."""
-        with contextlib.suppress(OSError):  # it has been closed already
-            self._wake_sender.send(b"\0")
+        self._stop.set()
         for link in tuple(self._open):
             link.shutdown()
 
@@ -133,11 +129,10 @@ class NetworkClient:
         """Stop listening and end the session."""
         self.disconnect()
         self._listener.close()
-        self._wake_receiver.close()
-        self._wake_sender.close()
+        self._stop.close()
 
-    def _keep(self, sock: socket.socket, name: str) -> Link:
-        link = Link(sock, name, self._keepalive)
+    def _keep(self, connection: socket.socket | PendingConnection, name: str) -> Link:
+        link = Link(connection, name, self._keepalive)
         self._open.append(link)
         self.watch.add(link)
         return link

@@ -1,32 +1,33 @@
-"""The places of the workers that dial this one: who has them, and who else may be meant.
+"""Which of several connections is the peer: those from a peer's address, until the first forward tells.
 
-Nothing on the wire says who has dialled. Who comes first from a peer's address gets its place; a stranger there
-may come before the peer. But peers are silent until the first forward, and then all of them speak. So whoever
-comes from a peer's address later is kept waiting, and if somebody waits, the first forward tells who is who.
+Nothing on the wire says who has dialled. The first connection from a peer's address is taken for the peer's; a
+stranger there may have been faster. But peers are silent until the first forward, and then all of them send. So
+whatever connects from a peer's address later is kept waiting, and if there are such connections, the first forward
+tells which is which.
 """
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from dllama_worker.errors import PeerLost
-from dllama_worker.node.transport import Link
+from dllama_worker.node.transport import Link, PendingConnection
 from dllama_worker.worker.link_watch import LinkWatch
-from dllama_worker.worker.listener import Listener, PendingConnection
+from dllama_worker.worker.listener import Listener
 
-__all__ = ["AcceptedPeer", "PeerCandidates", "peek"]
+__all__ = ["TOO_EARLY", "AcceptedPeer", "PeerCandidates"]
 
-#: More than these do not wait; peers are few, and every one costs a descriptor.
+#: Why a connection is rejected that a peer of this session cannot have made.
+TOO_EARLY = "a peer says nothing before the first sync; this one did, or hung up"
+
+#: More connections than these do not wait; peers are few, and every one costs a descriptor.
 _MAX_WAITING = 16
 
-#: A root tells all workers of a forward within this time, and the first slice may come before its word for it.
-_AHEAD = 1.0
-
-_TOO_EARLY = "a peer says nothing before the first sync; this one did, or hung up"
+#: A root commands all workers within so many seconds, so a first slice may come so much earlier than the command.
+_MAX_AHEAD = 1.0
 
 #: Seconds that are as good as for ever, and that poll still takes.
 _MAX_SECONDS = 1e6
@@ -34,173 +35,178 @@ _MAX_SECONDS = 1e6
 
 @dataclass(slots=True, eq=False)
 class AcceptedPeer:
-    """The place of ``node``: ``addresses`` are its host's, ``is_listed`` whether who first took it had one."""
+    """A node that dials this one, and the connection that is taken for its own: None once that has hung up.
+
+    ``addresses`` are those of its host; ``is_listed`` tells whether the first connection came from one of them.
+    """
 
     node: int
     link: Link
-    caller: PendingConnection | None
+    connection: PendingConnection | None
     addresses: frozenset[str]
     is_listed: bool
 
 
 class PeerCandidates:
-    """All places of one session, filled when the mesh is joined, in the order of the root's list."""
+    """The accepted peers of one session, in the order of the root's list, and the connections that wait."""
 
-    def __init__(self, seats: Iterable[AcceptedPeer], listener: Listener, watch: LinkWatch) -> None:
-        self._seats = list(seats)
+    def __init__(self, peers: Iterable[AcceptedPeer], listener: Listener, watch: LinkWatch) -> None:
+        self._peers = list(peers)
         self._listener = listener
         self._watch = watch
         self._lock = threading.Lock()
         self._waiting: list[PendingConnection] = []
-        self._spoke: dict[PendingConnection, float] = {}
-        self._unseated: list[tuple[PendingConnection, str]] = []
+        self._first_heard: dict[PendingConnection, float] = {}
+        self._dropped: list[tuple[PendingConnection, str]] = []
         self._is_open = True
 
-    # Called by whoever stands at the listener ----------------------------------------------------------------
+    # Called by whoever accepts connections -----------------------------------------------------------------
 
-    def offer(self, caller: PendingConnection) -> bool:
-        """Let a caller wait who may be one of the peers; tell whether it does."""
+    def offer(self, pending: PendingConnection) -> bool:
+        """Keep a connection waiting that may be a peer's; tell whether it does."""
         with self._lock:
-            fits = self._is_open and any(self._may_sit(caller, seat) for seat in self._seats)
+            fits = self._is_open and any(self._may_be(pending, peer) for peer in self._peers)
             if not fits or len(self._waiting) >= _MAX_WAITING:
                 return False
-            self._waiting.append(caller)
+            self._waiting.append(pending)
             return True
 
     def reject_early(self) -> bool:
-        """Turn away who waits but is no peer: gone, or heard for a while. Tell whether to look again."""
+        """Reject what waits but is no peer: closed, or heard too long before a forward. Tell whether some wait."""
         with self._lock:
-            if not self._is_open:  # who speaks now may well be a peer: that is being settled, or has been
+            if not self._is_open:  # what is heard now may well be a peer: identify_peers sees to it
                 return False
-            for caller in tuple(self._waiting):
-                heard = peek(caller.sock)
-                if heard is None:
+            for pending in tuple(self._waiting):
+                byte = pending.peek()
+                if byte is None:
                     continue
-                since = self._spoke.setdefault(caller, time.monotonic())
-                if not heard or time.monotonic() - since > _AHEAD:
-                    self._turn_away(caller, _TOO_EARLY)
+                since = self._first_heard.setdefault(pending, time.monotonic())
+                if not byte or time.monotonic() - since > _MAX_AHEAD:
+                    self._reject(pending, TOO_EARLY)
             return bool(self._waiting)
 
     # Called by the session ---------------------------------------------------------------------------------
 
     def release(self, link: Link) -> bool:
-        """Give up the holder of a place, who has hung up, if somebody waits for it; tell whether somebody does."""
+        """Drop a peer's connection, which has hung up, if another that may be the peer's waits; tell whether."""
         with self._lock:
-            for seat in self._seats:
-                if seat.link is link and self._is_open and self._is_contested(seat):
-                    self._leave(seat, "hung up before the first sync")
+            for peer in self._peers:
+                if peer.link is link and self._is_open and self._is_ambiguous(peer):
+                    self._drop(peer, "hung up before the first sync")
                     return True
         return False
 
     def check_silent(self) -> None:
-        """No forward can have begun yet: who has spoken is no peer. Raises PeerLost where nobody else may be."""
+        """No forward can have begun yet: what has been heard is no peer.
+
+        Raises PeerLost where no other connection can be the peer's.
+        """
         with self._lock:
-            for caller in tuple(self._waiting):
-                if peek(caller.sock) is not None:
-                    self._turn_away(caller, _TOO_EARLY)
-            for seat in self._seats:
-                if seat.caller is not None and peek(seat.caller.sock) is not None:
-                    if not self._is_contested(seat):
-                        raise PeerLost(seat.link.name, "hung up, or said something, before the first sync")
-                    self._leave(seat, _TOO_EARLY)
+            for pending in tuple(self._waiting):
+                if pending.peek() is not None:
+                    self._reject(pending, TOO_EARLY)
+            for peer in self._peers:
+                if peer.connection is not None and peer.connection.peek() is not None:
+                    if not self._is_ambiguous(peer):
+                        raise PeerLost(peer.link.name, "hung up, or said something, before the first sync")
+                    self._drop(peer, TOO_EARLY)
 
-    def settle(self, speaks: Callable[[int], bool], seconds: float | None) -> None:
-        """A forward has begun: give contested places to those who speak. Nobody waits any more after that.
+    def identify_peers(self, sends: Callable[[int], bool], seconds: float | None) -> None:
+        """A forward has begun: where several connections may be a peer's, take the one that sends.
 
-        ``speaks`` tells whether a node sends this one something in a forward. Raises PeerLost, naming the nodes of
-        whom nothing is heard within ``seconds`` (None: as long as it takes), Stopped.
+        ``sends`` tells whether a node sends this one something in a forward. No connection waits any more after
+        that. Raises PeerLost, naming the nodes of which nothing is heard within ``seconds`` (None: as long as it
+        takes), Stopped.
         """
         with self._lock:
             self._is_open = False
-            contested = [s for s in self._seats if self._is_contested(s) and speaks(s.node)]
-            for seat in self._seats:
-                if seat.caller is None and seat not in contested:
-                    raise PeerLost(seat.link.name, "hung up before the first sync")
-            callers = [seat.caller for seat in contested if seat.caller is not None] + self._waiting
+            ambiguous = [peer for peer in self._peers if self._is_ambiguous(peer) and sends(peer.node)]
+            for peer in self._peers:
+                if peer.connection is None and peer not in ambiguous:
+                    raise PeerLost(peer.link.name, "hung up before the first sync")
+            taken = [peer.connection for peer in ambiguous if peer.connection is not None]
+            candidates = taken + self._waiting
         try:
-            if contested:
-                self._seat(
-                    contested, callers, time.monotonic() + (_MAX_SECONDS if seconds is None else seconds)
-                )
+            if ambiguous:
+                deadline = time.monotonic() + (_MAX_SECONDS if seconds is None else seconds)
+                self._take(ambiguous, self._wait_until_identified(ambiguous, candidates, deadline))
         finally:
             self.close()
 
     def close(self) -> None:
-        """Turn away everybody who has no place."""
+        """Reject every connection that is no peer's."""
         with self._lock:
             self._is_open = False
-            for caller in tuple(self._waiting):
-                self._turn_away(caller, "all peers are here")
-            for caller, reason in self._unseated:
-                self._listener.reject(caller, reason)
-            self._unseated.clear()
+            for pending in tuple(self._waiting):
+                self._reject(pending, "all peers are here")
+            for pending, reason in self._dropped:
+                self._listener.reject(pending, reason)
+            self._dropped.clear()
 
-    # -----------------------------------------------------------------------------------------------------
+    # -------------------------------------------------------------------------------------------------------
 
-    def _seat(
-        self, contested: list[AcceptedPeer], callers: list[PendingConnection], deadline: float
-    ) -> None:
-        speaking: set[PendingConnection] = set()
-        while (holders := self._holders(contested, [c for c in callers if c in speaking])) is None:
-            silent = {caller.sock: caller for caller in callers if caller not in speaking}
+    def _wait_until_identified(
+        self, peers: list[AcceptedPeer], candidates: list[PendingConnection], deadline: float
+    ) -> list[PendingConnection]:
+        """Return the connection of each of the peers, as soon as enough candidates have sent something."""
+        sending: set[PendingConnection] = set()
+        while (found := self._match(peers, [c for c in candidates if c in sending])) is None:
+            silent = [candidate for candidate in candidates if candidate not in sending]
             ready = self._watch.any_readable(silent, deadline - time.monotonic())
             if not ready:
-                names = ", ".join(seat.link.name for seat in contested)
-                raise PeerLost(names, f"{len(callers)} have called, not all of the peers speak in time")
-            for sock in ready:
-                if not peek(sock):
-                    callers.remove(silent[sock])
+                names = ", ".join(peer.link.name for peer in peers)
+                raise PeerLost(
+                    names,
+                    f"not every peer sent its part of the first sync in time, on {len(candidates)} connections",
+                )
+            for candidate in ready:
+                if candidate.peek():
+                    sending.add(candidate)
                 else:
-                    speaking.add(silent[sock])
-        with self._lock:
-            for seat in contested:
-                if seat.caller not in holders:
-                    self._leave(seat, "another caller from a peer's address was the peer")
-                self._watch.remove(seat.link)
-            self._waiting = [caller for caller in self._waiting if caller not in holders]
-        for seat, caller in zip(contested, holders, strict=True):
-            seat.caller = caller
-            seat.link.adopt(caller.sock)
-            self._watch.add(seat.link)
+                    candidates.remove(candidate)
+        return found
 
-    def _holders(
-        self, contested: list[AcceptedPeer], callers: list[PendingConnection]
+    def _take(self, peers: list[AcceptedPeer], connections: list[PendingConnection]) -> None:
+        """Let each link go on over the connection that was found to be its peer's."""
+        with self._lock:
+            for peer in peers:
+                if peer.connection not in connections:
+                    self._drop(peer, "another caller from a peer's address was the peer")
+                self._watch.remove(peer.link)
+            self._waiting = [pending for pending in self._waiting if pending not in connections]
+        for peer, connection in zip(peers, connections, strict=True):
+            peer.connection = connection
+            peer.link.adopt(connection)
+            self._watch.add(peer.link)
+
+    def _match(
+        self, peers: list[AcceptedPeer], candidates: list[PendingConnection]
     ) -> list[PendingConnection] | None:
-        """Return a caller for each place, in the order in which they came; None where one has none yet."""
-        holders: list[PendingConnection] = []
-        for seat in contested:
-            fitting = [c for c in callers if c not in holders and self._may_sit(c, seat)]
+        """Return a connection for each peer, in the order in which they came; None where one has none yet."""
+        matched: list[PendingConnection] = []
+        for peer in peers:
+            fitting = [c for c in candidates if c not in matched and self._may_be(c, peer)]
             if not fitting:
                 return None
-            holders.append(fitting[0])
-        return holders
+            matched.append(fitting[0])
+        return matched
 
-    def _may_sit(self, caller: PendingConnection, seat: AcceptedPeer) -> bool:
-        if caller.host in seat.addresses:
+    def _may_be(self, pending: PendingConnection, peer: AcceptedPeer) -> bool:
+        if pending.host in peer.addresses:
             return True
-        return not seat.is_listed and not any(caller.host in other.addresses for other in self._seats)
+        return not peer.is_listed and not any(pending.host in other.addresses for other in self._peers)
 
-    def _is_contested(self, seat: AcceptedPeer) -> bool:
-        return any(self._may_sit(caller, seat) for caller in self._waiting)
+    def _is_ambiguous(self, peer: AcceptedPeer) -> bool:
+        return any(self._may_be(pending, peer) for pending in self._waiting)
 
-    def _leave(self, seat: AcceptedPeer, reason: str) -> None:
-        """Unseat the holder, whose socket stays with the link until it has another."""
-        self._watch.remove(seat.link)
-        if seat.caller is not None:
-            self._unseated.append((seat.caller, reason))
-            seat.caller = None
+    def _drop(self, peer: AcceptedPeer, reason: str) -> None:
+        """Take the peer's connection for a stranger's; its socket stays with the link until that has another."""
+        self._watch.remove(peer.link)
+        if peer.connection is not None:
+            self._dropped.append((peer.connection, reason))
+            peer.connection = None
 
-    def _turn_away(self, caller: PendingConnection, reason: str) -> None:
-        self._waiting.remove(caller)
-        self._spoke.pop(caller, None)
-        self._listener.reject(caller, reason)
-
-
-def peek(sock: socket.socket) -> bytes | None:
-    """Return the first byte that is there to be read, none at the end of the stream; None while it is silent."""
-    try:
-        return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return None
-    except OSError:
-        return b""
+    def _reject(self, pending: PendingConnection, reason: str) -> None:
+        self._waiting.remove(pending)
+        self._first_heard.pop(pending, None)
+        self._listener.reject(pending, reason)

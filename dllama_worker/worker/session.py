@@ -156,7 +156,7 @@ class WorkerSession:
                 if event.is_stop:
                     return "the root stopped"
                 if not has_begun:
-                    self._network.settle(partial(_speaks, node), self._options.sync_timeout)
+                    self._network.identify_peers(partial(_sends, node), self._options.sync_timeout)
                     has_begun = True
                 self._is_evaluating = True
                 throughput.start()
@@ -203,7 +203,7 @@ class WorkerSession:
         """Wait for the root's next message, which has a time limit, and notice who hangs up meanwhile."""
         seconds, link = self._options.handshake_timeout, self._channel.link
         link.set_deadline(seconds)
-        if not self._network.watch.readable(link.sock, seconds):
+        if not self._network.watch.readable(link, seconds):
             raise PeerLost(link.name, f"said nothing for {seconds:g} s (--handshake-timeout)")
 
     def _check_pace(self, n_bytes: int, seconds: float) -> None:
@@ -217,8 +217,7 @@ class WorkerSession:
 
     def _wait_for_request(self, throughput: Throughput) -> None:
         """Wait as long as it takes; tell what the last request took once the root falls silent."""
-        watch, root = self._network.watch, self._channel.link.sock
-        while not watch.readable(root, _REQUEST_GAP):
+        while not self._network.watch.readable(self._channel.link, _REQUEST_GAP):
             throughput.report(self._report)
 
     def _configured(self) -> Node:
@@ -227,7 +226,7 @@ class WorkerSession:
         return self._node
 
 
-def _speaks(node: Node, peer: int) -> bool:
+def _sends(node: Node, peer: int) -> bool:
     """Tell whether a peer sends this node something in every forward."""
     return bool(plan_link(node.net, node.config, peer).receives)
 

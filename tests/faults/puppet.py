@@ -49,6 +49,7 @@ class _Puppet(Cluster):
         super().__init__(addresses)
         self._point = point
         self._n_commands = 0
+        self._sockets: list[socket.socket] = []
 
     def at(self, point: str) -> None:
         """Wait for orders, if this is where."""
@@ -56,12 +57,16 @@ class _Puppet(Cluster):
             return
         print(point, flush=True)
         while (order := sys.stdin.readline().strip()) != "go":
-            for link in self.links.values():
+            for sock in self._sockets:
                 if order == "half":
-                    link.sock.shutdown(socket.SHUT_WR)
+                    sock.shutdown(socket.SHUT_WR)
                 elif order == "reset":
-                    link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    link.sock.close()
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    sock.close()
+
+    def _dial(self, address: WorkerAddress) -> socket.socket:
+        self._sockets.append(super()._dial(address))
+        return self._sockets[-1]
 
     def connect(self) -> None:
         for worker_index, address in enumerate(self.addresses):

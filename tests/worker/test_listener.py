@@ -1,4 +1,4 @@
-"""Who may come in, and that a flood of strangers is no flood of lines."""
+"""Which connections are accepted, and that a flood of strangers is no flood of log lines."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_allow_holds_for_every_way_to_write_an_address(host: str, permitted: boo
     assert Listener("127.0.0.1", 0).permits(host)
 
 
-def test_a_flood_of_strangers_is_told_in_a_few_lines() -> None:
+def test_a_flood_of_strangers_is_logged_in_a_few_lines() -> None:
     now = [0.0]
     report = Collected()
     listener = Listener("127.0.0.1", 0, [ip_network("10.0.0.0/8")], report, clock=lambda: now[0])
@@ -48,7 +48,7 @@ def test_a_flood_of_strangers_is_told_in_a_few_lines() -> None:
     listener.close()
 
 
-def test_nobody_at_the_door_is_not_waited_for() -> None:
+def test_accept_does_not_wait() -> None:
     listener = Listener("127.0.0.1", 0)
     listener.listen()
     assert listener.accept() is None

@@ -1,4 +1,4 @@
-"""Joining the mesh over real sockets: who dials, who is recognised, who is turned away."""
+"""Joining the mesh over real sockets: who dials, who is recognised, who is rejected."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import pytest
 
 from dllama_proto.messages import Greeting, Peer
 from dllama_worker.errors import PeerLost
-from dllama_worker.node.transport import Link
+from dllama_worker.node.transport import Link, PendingConnection
 from dllama_worker.worker import mesh
 from dllama_worker.worker.link_watch import LinkWatch
 from dllama_worker.worker.listener import Listener, Network
 from dllama_worker.worker.mesh import join_mesh
 from dllama_worker.worker.resolver import Resolver
+from dllama_worker.worker.wakeup import Wakeup
 from tests.helpers.reports import Collected
 
 
 class Joined:
-    """A node at its listener, and what came of joining: links by node, everything kept, everybody turned away."""
+    """A node that joins: its listener, then its links by node, every link it made, whom it rejected."""
 
     def __init__(self, allow: tuple[Network, ...] = ()) -> None:
         self.report = Collected()
@@ -30,31 +31,30 @@ class Joined:
         self.address = self.listener.listen()
         self.links: dict[int, Link] = {}
         self.kept: list[Link] = []
-        self._wake = socket.socketpair()
-        self.watch = LinkWatch(self._wake[0])
+        self._stop = Wakeup()
+        self.watch = LinkWatch(self._stop)
 
     @property
-    def turned_away(self) -> list[tuple[str, str]]:
+    def rejected(self) -> list[tuple[str, str]]:
         return [
             (fields["address"].rpartition(":")[0], fields["reason"])
             for fields in self.report.of("turned_away")
         ]
 
     def join(self, greeting: Greeting, timeout: float = 10.0) -> None:
-        self.links, self.seats = join_mesh(
+        self.links, self.candidates = join_mesh(
             greeting, self.listener, self.watch, Resolver(), timeout, self._keep
         )
 
-    def _keep(self, sock: socket.socket, name: str) -> Link:
-        self.kept.append(Link(sock, name))
+    def _keep(self, connection: socket.socket | PendingConnection, name: str) -> Link:
+        self.kept.append(Link(connection, name))
         return self.kept[-1]
 
     def close(self) -> None:
         for link in self.kept:
             link.close()
         self.listener.close()
-        for end in self._wake:
-            end.close()
+        self._stop.close()
 
 
 @pytest.fixture
@@ -92,29 +92,29 @@ def test_peers_with_addresses_of_their_own_are_told_apart_whatever_order_they_co
 ) -> None:
     peers = (Peer("127.0.0.2", 1), Peer("127.0.0.3", 1), Peer("127.0.0.4", 1))
     with ExitStack() as stack:
-        callers = {node: stack.enter_context(dial(joined, f"127.0.0.{node + 1}")) for node in (3, 1, 2)}
+        dialled = {node: stack.enter_context(dial(joined, f"127.0.0.{node + 1}")) for node in (3, 1, 2)}
         joined.join(Greeting(4, 3, peers))
-        for node, caller in callers.items():
-            caller.sendall(b"%d" % node)
+        for node, sock in dialled.items():
+            sock.sendall(b"%d" % node)
             assert joined.links[node].receive(10) == b"%d" % node
 
 
-def test_strangers_who_speak_or_hang_up_are_turned_away(joined: Joined) -> None:
+def test_strangers_that_say_something_or_hang_up_are_rejected(joined: Joined) -> None:
     with ExitStack() as stack:
         dial(joined).close()
         speaker = stack.enter_context(dial(joined))
         speaker.sendall(b"GET / HTTP/1.1\r\n\r\n")
         peer = stack.enter_context(dial(joined))
         joined.join(Greeting(2, 1, (Peer("127.0.0.1", 1),)))
-        assert len(joined.turned_away) == 2
+        assert len(joined.rejected) == 2
         peer.sendall(b"peer")
         assert joined.links[1].receive(10) == b"peer"
 
 
-def test_a_stranger_from_elsewhere_does_not_take_a_peers_place(joined: Joined) -> None:
+def test_a_stranger_from_elsewhere_is_not_taken_for_a_peer(joined: Joined) -> None:
     with dial(joined, "127.0.0.9"), dial(joined, "127.0.0.2") as peer:
         joined.join(Greeting(2, 1, (Peer("127.0.0.2", 1),)))
-        assert joined.turned_away == [("127.0.0.9", "not in the root's list of workers")]
+        assert joined.rejected == [("127.0.0.9", "not in the root's list of workers")]
         peer.sendall(b"peer")
         assert joined.links[1].receive(10) == b"peer"
 
@@ -172,11 +172,11 @@ def test_a_root_that_hangs_up_while_peers_are_awaited_is_noticed_at_once(joined:
     root.close()
 
 
-def test_who_is_not_allowed_is_neither_let_in_nor_dialled() -> None:
+def test_who_is_not_allowed_is_neither_accepted_nor_dialled() -> None:
     node = Joined(allow=(ip_network("127.0.0.2"),))
     with dial(node, "127.0.0.9"), dial(node, "127.0.0.2") as peer:
         node.join(Greeting(2, 1, (Peer("127.0.0.2", 1),)))
-        assert node.turned_away == [("127.0.0.9", "not in --allow")]
+        assert node.rejected == [("127.0.0.9", "not in --allow")]
         peer.sendall(b"peer")
         assert node.links[1].receive(10) == b"peer"
     with pytest.raises(PeerLost, match=r"127\.0\.0\.9 is not in --allow"):

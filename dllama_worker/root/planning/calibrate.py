@@ -228,7 +228,7 @@ def _pace_workers(cluster: Cluster, deadline: float) -> dict[int, _Pace]:
     workers = {node: _ProbedWorker(channel) for node, channel in cluster.channels.items()}
     with selectors.DefaultSelector() as selector:
         for worker in workers.values():
-            selector.register(worker.channel.link.sock, selectors.EVENT_READ, worker)
+            selector.register(worker.channel.link, selectors.EVENT_READ, worker)
             worker.command()
         while selector.get_map():
             ready = selector.select(_PATIENCE)
