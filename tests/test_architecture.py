@@ -1,6 +1,6 @@
 """What holds of every package: light imports, sorted and true ``__all__``, types that travel along.
 
-Which package may import which is checked by import-linter (``make lint``).
+And whose sockets are. Which package may import which is checked by import-linter (``make lint``).
 """
 
 from __future__ import annotations
@@ -87,3 +87,92 @@ def test_every_module_says_what_it_decides(module: str) -> None:
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_package_is_typed(package: str) -> None:
     assert (ROOT / package / "py.typed").is_file()
+
+
+# Sockets ---------------------------------------------------------------------------------------------------
+
+#: The modules that know sockets, and what for. A connected socket is handed over to the transport at once.
+KNOW_SOCKETS = {
+    "dllama_worker.node.transport": "every connection between nodes",
+    "dllama_worker.node.socket_options": "their options, for the transport",
+    "dllama_worker.worker.listener": "listens and accepts",
+    "dllama_worker.worker.mesh": "dials",
+    "dllama_worker.root.cluster": "dials",
+    "dllama_worker.worker.resolver": "asks for addresses",
+    "dllama_worker.worker.wakeup": "wakes another thread",
+    "dllama_worker.doctor.network_checks": "tries whether one can listen or dial",
+    "dllama_worker.monitoring.server": "listens for HTTP",
+    "dllama_worker.tap.proxy": "passes on what it does not understand",
+}
+
+#: Those that may do more than make a socket and hand it over.
+USE_SOCKETS = {
+    "dllama_worker.node.transport",
+    "dllama_worker.node.socket_options",
+    "dllama_worker.worker.wakeup",
+    "dllama_worker.monitoring.server",
+    "dllama_worker.tap.proxy",
+}
+
+#: Methods of sockets, and of nothing else here.
+ONLY_OF_SOCKETS = {
+    "recv",
+    "recv_into",
+    "recvmsg",
+    "recvmsg_into",
+    "sendall",
+    "sendmsg",
+    "sendto",
+    "setsockopt",
+}
+
+#: Methods of sockets that links and channels have as well: these count where the receiver is called a socket.
+ALSO_OF_SOCKETS = {"send", "settimeout", "shutdown"}
+
+
+def imports_socket(source: ast.Module) -> bool:
+    return any(
+        isinstance(node, ast.Import) and any(alias.name == "socket" for alias in node.names)
+        for node in ast.walk(source)
+    )
+
+
+def uses_of_sockets(source: ast.Module) -> set[str]:
+    """What is done with sockets: their methods, by name, and every look at an attribute ``sock``."""
+    found = set()
+    for node in ast.walk(source):
+        if not isinstance(node, ast.Attribute):
+            continue
+        is_socket = "sock" in ast.unparse(node.value).rpartition(".")[2]
+        if node.attr in ("sock", "_sock", *ONLY_OF_SOCKETS) or (node.attr in ALSO_OF_SOCKETS and is_socket):
+            found.add(node.attr)
+    return found
+
+
+def worker_modules() -> list[str]:
+    return [name for name in modules() if name.startswith("dllama_worker")]
+
+
+def test_few_modules_know_sockets() -> None:
+    assert {name for name in worker_modules() if imports_socket(source_of(name))} == set(KNOW_SOCKETS)
+
+
+@pytest.mark.parametrize("module", [name for name in worker_modules() if name not in USE_SOCKETS])
+def test_a_connected_socket_is_the_transports_alone(module: str) -> None:
+    assert uses_of_sockets(source_of(module)) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "used"),
+    [
+        ("link.sock", {"sock"}),
+        ("caller._sock.close()", {"_sock"}),
+        ("x.recv_into(view)", {"recv_into"}),
+        ("sock.send(data)", {"send"}),
+        ("self._socket.shutdown(2)", {"shutdown"}),
+        ("self._channel.link.send(data)", set()),
+        ("link.shutdown()", set()),
+    ],
+)
+def test_what_counts_as_a_use_of_a_socket(text: str, used: set[str]) -> None:
+    assert uses_of_sockets(ast.parse(text)) == used

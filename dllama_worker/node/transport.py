@@ -2,8 +2,9 @@
 
 The rule: a connected socket belongs to this module. Who accepts or dials hands it over at once, to a
 :class:`PendingConnection` while nobody knows whose it is, or to a :class:`Link`; after that nobody else sees the
-socket or calls ``send``, ``recv`` or ``setsockopt`` on it. Both have a ``fileno``, so pollers take them as they
-are. Whatever the socket does wrong becomes :class:`PeerLost` with the node's name. Nothing here knows a message.
+socket or calls ``send``, ``recv`` or ``setsockopt`` on it (a test looks after that). Both have a ``fileno``, so
+pollers take them as they are. Whatever the socket does wrong becomes :class:`PeerLost` with the node's name.
+Nothing here knows a message.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import contextlib
 import socket
 import time
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from dllama_proto.endpoint import Endpoint
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.socket_options import KEEPALIVE, bound_waits, keep_alive, send_at_once
 
-__all__ = ["KEEPALIVE", "Link", "PendingConnection", "lost"]
+__all__ = ["KEEPALIVE", "Connected", "Link", "PendingConnection", "lost"]
 
 #: Buffers a system call takes at most (POSIX guarantees 16, Linux and macOS take 1024).
 _IOV_MAX = 1024
@@ -81,6 +83,10 @@ class PendingConnection:
         self._sock.close()
 
 
+#: What a link can be made of.
+Connected: TypeAlias = socket.socket | PendingConnection
+
+
 class Link:
     """A connection to another node, and the name by which people know that node.
 
@@ -91,9 +97,7 @@ class Link:
     ``receive_some``, have none, but bound each wait (:meth:`set_stall_timeout`).
     """
 
-    def __init__(
-        self, connection: socket.socket | PendingConnection, name: str, keepalive: float = KEEPALIVE
-    ) -> None:
+    def __init__(self, connection: Connected, name: str, keepalive: float = KEEPALIVE) -> None:
         """Take a connected socket over, or that of a pending connection. Raises PeerLost."""
         self.name = name
         self.sent_bytes = 0
@@ -104,7 +108,7 @@ class Link:
         self._deadline: float | None = None
         self.adopt(connection)
 
-    def adopt(self, connection: socket.socket | PendingConnection) -> None:
+    def adopt(self, connection: Connected) -> None:
         """Go on over this connection; the socket before it is left as it is. Raises PeerLost."""
         if isinstance(connection, PendingConnection):
             self._sock = connection._sock

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from dllama_worker.arguments import EachOnce, at_least, endpoint, not_negative
 from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS, set_up_logging
+from dllama_worker.node.library_threads import limit_library_threads
 from dllama_worker.root.arguments import add_split_arguments, split_of
 from dllama_worker.root.options import CHAT_TEMPLATES, RootOptions
 from dllama_worker.root.planning.options import add_plan_arguments, plan_options
-from dllama_worker.worker.cli import limit_library_threads
 
 __all__ = ["main", "make_parser"]
 

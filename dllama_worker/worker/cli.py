@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from dllama_worker.arguments import at_least, host, network, port, seconds, size
 from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS, set_up_logging
+from dllama_worker.node.library_threads import limit_library_threads
 from dllama_worker.worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
 from dllama_worker.worker.settings_file import parse_arguments
 
-__all__ = ["limit_library_threads", "main", "make_parser", "options_of"]
+__all__ = ["main", "make_parser", "options_of"]
 
 _DESCRIPTION = (
     "A worker node of a Distributed-Llama cluster. Waits for a root, computes its slice of the model."
@@ -128,12 +128,6 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="idle time after which TCP asks whether a node is still there (default: 60)",
     )
-
-
-def limit_library_threads(n_threads: int) -> None:
-    """Bound the threads of NumPy's matrix library; it reads this once, when it is loaded."""
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
-        os.environ.setdefault(name, str(n_threads))
 
 
 def options_of(arguments: argparse.Namespace) -> WorkerOptions:

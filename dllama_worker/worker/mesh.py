@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from dllama_proto.messages import Greeting
 from dllama_proto.sync_plan import node_of_socket
 from dllama_worker.errors import PeerLost
-from dllama_worker.node.transport import Link, PendingConnection, lost
+from dllama_worker.node.transport import Connected, Link, PendingConnection, lost
 from dllama_worker.worker.link_watch import LinkWatch
 from dllama_worker.worker.listener import Listener
 from dllama_worker.worker.peer_candidates import TOO_EARLY, AcceptedPeer, PeerCandidates
@@ -43,7 +43,7 @@ def join_mesh(
     watch: LinkWatch,
     resolver: Resolver,
     timeout: float,
-    keep: Callable[[socket.socket | PendingConnection, str], Link],
+    keep: Callable[[Connected, str], Link],
 ) -> tuple[dict[int, Link], PeerCandidates]:
     """Connect to every other worker; return the links by node index, and what is known of those that dialled.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Sequence
 
 from dllama_proto.events import Ack, AckKind
 from dllama_proto.limits import Limits
 from dllama_proto.messages import Greeting
 from dllama_worker.node.channel import Channel
-from dllama_worker.node.transport import KEEPALIVE, Link, PendingConnection
+from dllama_worker.node.transport import KEEPALIVE, Connected, Link
 from dllama_worker.report import Report
 from dllama_worker.worker.handshake import accept_root
 from dllama_worker.worker.link_watch import LinkWatch
@@ -131,7 +130,7 @@ class NetworkClient:
         self._listener.close()
         self._stop.close()
 
-    def _keep(self, connection: socket.socket | PendingConnection, name: str) -> Link:
+    def _keep(self, connection: Connected, name: str) -> Link:
         link = Link(connection, name, self._keepalive)
         self._open.append(link)
         self.watch.add(link)

@@ -18,7 +18,7 @@ from dllama_worker.node.transport import Link, PendingConnection
 from dllama_worker.worker.link_watch import LinkWatch
 from dllama_worker.worker.listener import Listener
 
-__all__ = ["TOO_EARLY", "AcceptedPeer", "PeerCandidates"]
+__all__ = ["AcceptedPeer", "PeerCandidates", "TOO_EARLY"]
 
 #: Why a connection is rejected that a peer of this session cannot have made.
 TOO_EARLY = "a peer says nothing before the first sync; this one did, or hung up"

@@ -12,7 +12,7 @@ import pytest
 
 from dllama_proto.messages import Greeting, Peer
 from dllama_worker.errors import PeerLost
-from dllama_worker.node.transport import Link, PendingConnection
+from dllama_worker.node.transport import Connected, Link
 from dllama_worker.worker import mesh
 from dllama_worker.worker.link_watch import LinkWatch
 from dllama_worker.worker.listener import Listener, Network
@@ -46,7 +46,7 @@ class Joined:
             greeting, self.listener, self.watch, Resolver(), timeout, self._keep
         )
 
-    def _keep(self, connection: socket.socket | PendingConnection, name: str) -> Link:
+    def _keep(self, connection: Connected, name: str) -> Link:
         self.kept.append(Link(connection, name))
         return self.kept[-1]
 
