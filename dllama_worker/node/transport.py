@@ -19,7 +19,7 @@ from dllama_proto.endpoint import Endpoint
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.socket_options import KEEPALIVE, bound_waits, keep_alive, send_at_once
 
-__all__ = ["KEEPALIVE", "Connected", "Link", "PendingConnection", "lost"]
+__all__ = ["Connected", "KEEPALIVE", "Link", "PendingConnection", "lost"]
 
 #: Buffers a system call takes at most (POSIX guarantees 16, Linux and macOS take 1024).
 _IOV_MAX = 1024
