@@ -171,7 +171,7 @@ class PeerCandidates:
         with self._lock:
             for peer in peers:
                 if peer.connection not in connections:
-                    self._drop(peer, "another caller from a peer's address was the peer")
+                    self._drop(peer, "another connection was the peer's")
                 self._watch.remove(peer.link)
             self._waiting = [pending for pending in self._waiting if pending not in connections]
         for peer, connection in zip(peers, connections, strict=True):

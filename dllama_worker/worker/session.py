@@ -26,10 +26,10 @@ from dllama_worker.worker.throughput import Throughput
 
 __all__ = ["WorkerSession"]
 
-#: A root that is silent for this long has finished a request: tell what it took.
+#: A root that is silent for so many seconds has finished a request: log what it took.
 _REQUEST_GAP = 1.0
 
-#: Bytes a second below which weights are no weights but a way to keep a worker busy. Wi-Fi at its worst has more.
+#: Bytes a second. A root that sends weights more slowly only keeps the worker busy; the slowest Wi-Fi is faster.
 _MIN_WEIGHT_RATE = 16_384
 
 
@@ -126,7 +126,7 @@ class WorkerSession:
         node.ready(self._report, self._tracer)
         self._network.check_silent()
         self._channel.send(Ack(AckKind.WEIGHTS))
-        # From here on silence is legal for days; only in the middle of a forward it is not.
+        # From here on a root may be silent for days; only in the middle of a forward it may not.
         for link in self._network.links.values():
             link.set_deadline(None)
             link.set_stall_timeout(self._options.sync_timeout)
@@ -216,7 +216,7 @@ class WorkerSession:
             )
 
     def _wait_for_request(self, throughput: Throughput) -> None:
-        """Wait as long as it takes; tell what the last request took once the root falls silent."""
+        """Wait as long as it takes; log what the last request took once the root is silent."""
         while not self._network.watch.readable(self._channel.link, _REQUEST_GAP):
             throughput.report(self._report)
 
@@ -234,7 +234,7 @@ def _sends(node: Node, peer: int) -> bool:
 def _load(
     node: Node, piece: WeightHeader, start: int, local: LocalWeights | None, data: memoryview
 ) -> None:
-    """Put a part of a piece in its place, after a look at the local model's, if there is one."""
+    """Put a part of a piece in its place, after comparing it with the local model's, if there is one."""
     offset = piece.offset + start
     if local is not None:
         local.check(piece.name, piece.op_index, offset, data)

@@ -13,7 +13,7 @@ __all__ = ["Throughput"]
 
 
 class Throughput:
-    """Adds up forwards until somebody wants to know; a request is told when it is over, not token by token."""
+    """Adds up forwards and logs them when a request is over, not token by token."""
 
     def __init__(self, links: Iterable[Link]) -> None:
         self._links = tuple(links)
@@ -38,7 +38,7 @@ class Throughput:
         self._ended = time.perf_counter()
 
     def report(self, report: Report) -> None:
-        """Tell what was counted since the last time, if anything, and start over."""
+        """Log what was counted since the last time, if anything, and start over."""
         counts = self._counts
         if not counts.forwards:
             return

@@ -221,7 +221,7 @@ def _blame(error: Exception) -> ExitCode:
 
 
 def run_worker(options: WorkerOptions, report: Report, *, once: bool) -> int:
-    """Be the command: serve, end between two forwards on SIGTERM and Ctrl-C, return the exit code."""
+    """Run the command: serve, end between two forwards on SIGTERM and Ctrl-C, return the exit code."""
     try:
         worker = Worker(options=options, report=report)
     except NodeError as error:

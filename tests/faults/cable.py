@@ -54,8 +54,8 @@ class Cable:
         for fd in (*self._ends, self._ended):
             poll.register(fd, select.POLLIN)
         while True:
-            patience = None if not under_way else max(0.0, under_way[0][0] - time.monotonic()) * 1000
-            for fd, _ in poll.poll(patience):
+            timeout = None if not under_way else max(0.0, under_way[0][0] - time.monotonic()) * 1000
+            for fd, _ in poll.poll(timeout):
                 if fd == self._ended:
                     return
                 packet = self._read(fd)

@@ -156,8 +156,7 @@ def _talk(
 ) -> tuple[threading.Thread, threading.Thread]:
     """Say and hear everything; a peer waits with speaking until the worker has acknowledged its weights.
 
-    Between workers nothing is said before the first forward, and a worker takes a caller who speaks earlier for
-    a stranger.
+    Between workers nothing is sent before the first forward, and a worker rejects a connection that sends earlier.
     """
     sock.settimeout(_TIMEOUT)
 

@@ -1,4 +1,4 @@
-"""Bad callers against a real worker process: each costs one session, none the process."""
+"""Bad connections to a real worker process: each costs one session, none the process."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_once_ends_with_the_peers_exit_code() -> None:
         assert worker.wait() == 3
 
 
-def test_silent_and_dripping_callers_are_given_up_on_and_keep_nobody_out() -> None:
+def test_silent_and_dripping_connections_are_rejected_and_keep_nobody_out() -> None:
     report = Collected()
     worker = Worker(options=WorkerOptions(port=0, handshake_timeout=0.3), report=report)
     address = worker.listen()
@@ -180,7 +180,7 @@ def test_weights_that_drip_are_given_up_on(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.slow
-def test_while_a_session_runs_others_are_turned_away_at_once() -> None:
+def test_while_a_session_runs_others_are_rejected_at_once() -> None:
     session = load(CASE)
     said = said_by_root()
     stop = len(said) - 8

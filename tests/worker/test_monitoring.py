@@ -180,7 +180,7 @@ def test_a_crowd_of_silent_callers_does_not_pile_up() -> None:
     try:
         assert silent[-1].recv(1) == b""  # one too many: hung up on at once
         silent[0].close()
-        wait_until(lambda: _answers(address), "a place for the next caller")
+        wait_until(lambda: _answers(address), "a free connection")
     finally:
         for sock in silent:
             sock.close()
