@@ -47,6 +47,7 @@ class PendingConnection:
 
     def __init__(self, sock: socket.socket, host: str, port: int) -> None:
         self._sock = sock
+        sock.settimeout(None)  # or Python would wait, whatever the flags of a call say
         self.host = host
         self.port = port
         self.received_bytes = 0

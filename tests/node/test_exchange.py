@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 
 import pytest
@@ -12,18 +11,7 @@ from hypothesis import strategies as st
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.exchange import Exchange, Lane
 from dllama_worker.node.transport import Link
-
-
-def pair(buffer_bytes: int | None = None) -> tuple[socket.socket, socket.socket]:
-    """Return two ends of a TCP connection on loopback, with small buffers if asked."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        near = socket.create_connection(listener.getsockname())
-        far, _ = listener.accept()
-    for end in (near, far):
-        if buffer_bytes is not None:
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
-    return near, far
+from tests.helpers.sockets import tcp_pair
 
 
 def pattern(n: int, seed: int) -> bytearray:
@@ -42,7 +30,7 @@ def test_slices_of_a_batch_arrive_in_place(n_rows: int, batch_size: int, slices:
     row_bytes = slices * size
     ours, theirs = pattern(n_rows * row_bytes, 1), pattern(n_rows * row_bytes, 2)
     before = bytes(theirs)
-    near, far = pair()
+    near, far = tcp_pair()
     with near, far:
         start = (slices - 1) * size
         send = Lane(Link(near, "near"), memoryview(ours), row_bytes, start, size)
@@ -60,7 +48,7 @@ def test_slices_of_a_batch_arrive_in_place(n_rows: int, batch_size: int, slices:
 
 def test_two_nodes_that_both_write_more_than_the_sockets_hold_do_not_wait_for_each_other() -> None:
     n = 8 << 20
-    near, far = pair(16 << 10)
+    near, far = tcp_pair(16 << 10)
     near_pipe, far_pipe = pattern(2 * n, 1), pattern(2 * n, 2)
     with near, far:
         near_link, far_link = Link(near, "near"), Link(far, "far")
@@ -84,7 +72,7 @@ def test_three_nodes_exchange_slices_all_to_all() -> None:
     row_bytes = 3 * size
     pipes = [pattern(rows * row_bytes, node) for node in range(3)]
     originals = [bytes(pipe) for pipe in pipes]
-    ends = {(0, 1): pair(), (0, 2): pair(), (1, 2): pair()}
+    ends = {(0, 1): tcp_pair(), (0, 2): tcp_pair(), (1, 2): tcp_pair()}
     links: list[dict[int, Link]] = [{}, {}, {}]
     for (a, b), (near, far) in ends.items():
         links[a][b], links[b][a] = Link(near, f"node {b}"), Link(far, f"node {a}")
@@ -113,7 +101,7 @@ def test_three_nodes_exchange_slices_all_to_all() -> None:
 
 @pytest.mark.parametrize("sending", [False, True])
 def test_a_peer_that_goes_away_is_named_with_what_was_missing(sending: bool) -> None:
-    near, far = pair(16 << 10)
+    near, far = tcp_pair(16 << 10)
     pipe = memoryview(pattern(8 << 20, 1))
     half = len(pipe) // 2
     link = Link(near, "node 2 (here:1)")
