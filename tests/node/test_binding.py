@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dllama_ops import build_kernel_table, make_plugin_manager
-from dllama_ops.kernel import OpContext
+from dllama_ops.kernel import BaseKernel, Kernel, KernelFactory, OpContext
 from dllama_ops.reference.specs import OPS
 from dllama_ops.table import KernelTable
 from dllama_ops.tensor import Tensor
@@ -33,8 +33,8 @@ from dllama_proto.schemas import MESSAGES
 from dllama_proto.schemas._incremental import read_message
 from dllama_proto.schemas.op_configs import OPS as WIRE_OPS
 from dllama_proto.verify import verify_node_config
-from dllama_worker.errors import ConfigRejected, InternalError
-from dllama_worker.node.binding import bind
+from dllama_worker.errors import ConfigRejected, InternalError, MachineError
+from dllama_worker.node.binding import BoundNode, bind
 from dllama_worker.node.memory import NodeMemory
 from dllama_worker.node.node import Node
 from dllama_worker.report import Report
@@ -192,6 +192,131 @@ def test_specs_that_disagree_are_a_bug() -> None:
         OPS.register(replace(spec, params=More))
         with pytest.raises(InternalError, match="More needs more, which PickConfig does not have"):
             _context(_node(_OP))
+
+
+# Faults ----------------------------------------------------------------------------------------------
+
+_OUT = _OP.output
+
+
+def _silu(name: str, **changes: Any) -> OpConfig:
+    """An op that can be bound, unless a change says otherwise."""
+    return replace(
+        _OP, **{"code": OpCode.SILU, "name": name, "input": _OUT, "config": _padding()} | changes
+    )
+
+
+def _matmul(name: str) -> OpConfig:
+    return replace(
+        _OP,
+        code=OpCode.MATMUL,
+        name=name,
+        weight_size=Size3D.of(_F32, y=4, x=1),
+        config=MatmulConfig(0, 0, 0),
+    )
+
+
+def _bind(*segments: tuple[OpConfig, ...], table: KernelTable | None = None) -> BoundNode:
+    node = NodeConfig(0, (), tuple(SegmentConfig((), ops) for ops in segments))
+    return bind(_NET, node, NodeMemory(_NET, node), table or _table(), 1)
+
+
+def _with_factory(code: OpCode, factory: KernelFactory) -> KernelTable:
+    """The usual table, but for the kernels of one op."""
+    table = _table()
+    choices = {
+        key: replace(choice, entry=replace(choice.entry, factory=factory)) if key.code is code else choice
+        for key, choice in table.choices.items()
+    }
+    return replace(table, choices=choices)
+
+
+def test_all_faults_of_a_config_are_told_together() -> None:
+    with pytest.raises(ConfigRejected) as caught:
+        _bind(
+            (_silu("good"), _silu("first", output=_OP.input)),
+            (_silu("second", index=7, weight_size=Size3D.of(FloatType.Q40, y=32, x=1)), _silu("good")),
+            (_silu("third", output=_OP.input),),
+        )
+    faults = caught.value.faults
+    assert list(dict.fromkeys(fault.partition(": ")[0] for fault in faults)) == [
+        "SILU 'first' of layer 0", "SILU 'second' of layer 7", "SILU 'third' of layer 0"
+    ]  # fmt: skip
+    assert str(caught.value) == f"the root's configuration has {len(faults)} faults: {'; '.join(faults)}"
+
+
+def test_nothing_is_made_where_anything_is_wrong() -> None:
+    class Idle(BaseKernel):
+        def forward(self, batch_size: int) -> None:
+            raise NotImplementedError
+
+    made: list[str] = []
+
+    def factory(context: OpContext) -> Kernel:
+        made.append(context.name)
+        return Idle(context)
+
+    table = _with_factory(OpCode.SILU, factory)
+    with pytest.raises(ConfigRejected):
+        _bind((_silu("good"), _silu("bad", output=_OP.input)), table=table)
+    assert made == []
+    _bind((_silu("good"), _silu("better")), table=table)
+    assert made == ["good", "better"]
+
+
+def test_an_op_without_a_kernel_is_a_fault_of_its_own() -> None:
+    with pytest.raises(ConfigRejected) as caught:
+        _bind((_silu("one"),), (_silu("other"),), table=replace(_table(), choices={}))
+    one, other = caught.value.faults
+    assert one.startswith("SILU 'one' of layer 0: expected a kernel for SILU")
+    assert other.startswith("SILU 'other' of layer 0: expected a kernel for SILU")
+
+
+def test_a_kernel_that_gets_no_memory_is_the_machines_fault() -> None:
+    def factory(context: OpContext) -> Kernel:
+        raise MemoryError
+
+    with pytest.raises(MachineError, match=r"no memory for MATMUL.* 'q' of layer 0 \(16 bytes of weight\)"):
+        _bind((_matmul("q"),), table=_with_factory(OpCode.MATMUL, factory))
+
+
+def test_what_a_kernel_raises_on_purpose_stays_as_it_is() -> None:
+    error = MachineError("only 3 threads left")
+
+    def factory(context: OpContext) -> Kernel:
+        raise error
+
+    with pytest.raises(MachineError) as caught:
+        _bind((_silu("one"),), table=_with_factory(OpCode.SILU, factory))
+    assert caught.value is error
+
+
+# What is bound ---------------------------------------------------------------------------------------
+
+
+def test_ops_are_found_by_segment_and_those_with_a_weight_by_name() -> None:
+    bound = _bind((_matmul("q"), _silu("act")), (), (replace(_matmul("q"), index=1),))
+    assert [[op.context.name for op in segment] for segment in bound.segments] == [["q", "act"], [], ["q"]]
+    assert dict(bound.weighted) == {("q", 0): bound.segments[0][0], ("q", 1): bound.segments[2][0]}
+    weight = bound.weighted["q", 1].context.weight
+    assert weight is not None
+    assert (weight.float_type, weight.y, weight.x) == (_F32, 4, 1)
+
+
+def test_a_pointer_to_a_slice_is_the_nodes_own_columns() -> None:
+    net = replace(_NET, n_nodes=2)
+    op = _silu(
+        "own",
+        code=OpCode.CAST,
+        input=Pointer(PointerSource.PIPE, 0, PointerType.BATCHED_SLICE),
+        output=Pointer(PointerSource.BUFFER, 0, PointerType.BATCH),
+    )
+    node = replace(_node(op, width=2), node_index=1)
+    memory = NodeMemory(net, node)
+    [[bound]] = bind(net, node, memory, _table(), 1).segments
+    memory.pipes[0].data[:] = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
+    assert bound.context.input.data[0].tolist() == [[2, 3], [6, 7], [10, 11]]
+    assert bound.context.output is memory.buffers[0]
 
 
 # What there was before --------------------------------------------------------------------------------
