@@ -67,6 +67,34 @@ def test_two_nodes_that_both_write_more_than_the_sockets_hold_do_not_wait_for_ea
     assert near_pipe == far_pipe
 
 
+def test_rows_that_go_piece_by_piece_arrive_in_place() -> None:
+    """Two lanes of more rows than a system call takes, and more bytes than sockets hold."""
+    size, rows = 1000, 3000
+    near, far = tcp_pair(64 << 10)
+    pipes = [bytearray([own + 1]) * (2 * size * rows) for own in (0, 1)]
+    for own, pipe in enumerate(pipes):
+        for row in range(rows):
+            at = (2 * row + own) * size
+            pipe[at : at + size] = row.to_bytes(2, "big") * (size // 2)
+    with near, far:
+        exchanges = [
+            Exchange(
+                [Lane(link, memoryview(pipe), 2 * size, own * size, size)],
+                [Lane(link, memoryview(pipe), 2 * size, (1 - own) * size, size)],
+            )
+            for own, (link, pipe) in enumerate(
+                zip((Link(near, "near"), Link(far, "far")), pipes, strict=True)
+            )
+        ]
+        other = threading.Thread(target=exchanges[1].run, args=(rows,))
+        other.start()
+        exchanges[0].run(rows)
+        other.join(timeout=30)
+        assert not other.is_alive()
+    expected = b"".join(row.to_bytes(2, "big") * size for row in range(rows))
+    assert [pipe == expected for pipe in pipes] == [True, True]
+
+
 def test_three_nodes_exchange_slices_all_to_all() -> None:
     size, rows = 700, 9
     row_bytes = 3 * size
