@@ -64,7 +64,7 @@ class _Puppet(Cluster):
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     sock.close()
 
-    def _dial(self, address: WorkerAddress) -> socket.socket:
+    def _dial(self, address: Endpoint) -> socket.socket:
         self._sockets.append(super()._dial(address))
         return self._sockets[-1]
 
