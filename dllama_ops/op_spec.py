@@ -20,8 +20,8 @@ from dllama_proto.enums import OpCode, OpQuantType
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from dllama_ops.testing.cases import OpCase
-    from dllama_ops.testing.draft import Draft
+    from dllama_ops.cases.case import OpCase
+    from dllama_ops.cases.draft import Draft
 
 __all__ = ["IndexData", "OpRegistry", "OpSpec", "Rows", "Written", "batch_rows"]
 

@@ -16,8 +16,8 @@ from dllama_proto.events import Ack, Event, WeightsEnd
 from dllama_proto.limits import Limits
 from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, WeightHeader
 from dllama_proto.schemas import MESSAGES
-from dllama_proto.schemas._incremental import Piece, Reader, read_message
 from dllama_proto.schemas.handshake import ACK_BYTES, ACK_NUMBER
+from dllama_proto.schemas.incremental import Piece, Reader, read_message
 
 __all__ = ["READERS"]
 

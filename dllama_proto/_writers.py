@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dllama_proto.events import Ack, Event, WeightsEnd
 from dllama_proto.schemas import MESSAGES
-from dllama_proto.schemas._wire import build_exactly
 from dllama_proto.schemas.handshake import ACK_BYTES
 from dllama_proto.schemas.weights import WEIGHTS_END_BYTES
+from dllama_proto.schemas.wire import build_exactly
 
 __all__ = ["write"]
 

@@ -52,8 +52,8 @@ from dllama_proto.events import (
 from dllama_proto.limits import DEFAULT_LIMITS, Limits
 from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, WeightHeader
 from dllama_proto.schemas import MESSAGES
-from dllama_proto.schemas._incremental import Piece, Reader
-from dllama_proto.schemas._layout import offset_of
+from dllama_proto.schemas.incremental import Piece, Reader
+from dllama_proto.schemas.layout import offset_of
 
 __all__ = [
     "Ack",

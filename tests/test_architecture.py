@@ -58,7 +58,10 @@ def loaded_by(*imports: str) -> set[str]:
         ("dllama_ops", {"construct", "numpy", "dllama_worker"}),
         ("dllama_ops.reference", {"construct", "dllama_proto.connection", "dllama_proto.schemas"}),
         ("dllama_proto.connection", {"socket", "selectors", "asyncio", "dllama_ops", "dllama_worker"}),
+        ("dllama_worker.__main__", {"numpy", "construct", "pluggy"}),
         ("dllama_worker.worker.cli", {"numpy", "construct", "pluggy"}),
+        ("dllama_worker.doctor.cli", {"numpy", "construct", "pluggy"}),
+        ("dllama_worker.root.cli", {"numpy", "construct", "pluggy"}),
     ],
 )
 def test_an_import_loads_no_more_than_it_says(module: str, absent: set[str]) -> None:
@@ -176,3 +179,41 @@ def test_a_connected_socket_is_the_transports_alone(module: str) -> None:
 )
 def test_what_counts_as_a_use_of_a_socket(text: str, used: set[str]) -> None:
     assert uses_of_sockets(ast.parse(text)) == used
+
+
+def private_imports(module: str) -> list[str]:
+    """What a module imports that is private to a package which it is not in: dotted names with a ``_`` part."""
+    found = []
+    for node in ast.walk(source_of(module)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found += [name for name in names if name.startswith(PACKAGES) and not visible(name, module)]
+    return found
+
+
+def visible(name: str, module: str) -> bool:
+    """Whether a dotted name may be used in a module: what is private belongs to the folder that holds it."""
+    parts = name.split(".")
+    private = next((i for i, part in enumerate(parts) if part.startswith("_") and part[1:2] != "_"), None)
+    if private is None:
+        return True
+    holder = ROOT.joinpath(*parts[:private])
+    folder = parts[:private] if holder.is_dir() else parts[: private - 1]
+    return module.split(".")[: len(folder)] == folder
+
+
+@pytest.mark.parametrize("module", modules())
+def test_private_names_stay_in_their_package(module: str) -> None:
+    assert private_imports(module) == []
+
+
+def test_a_private_name_is_seen_from_its_folder_only() -> None:
+    assert visible("dllama_proto._phases.Phase", "dllama_proto.dissect.undecided")
+    assert not visible("dllama_proto._phases.Phase", "dllama_worker.tap.peers")
+    assert not visible("dllama_proto.schemas._size.SIZE_3D", "dllama_proto.verify")
+    assert not visible("dllama_worker.node.memory._SHARE_OF_FREE", "dllama_worker.worker.session")
+    assert visible("dllama_worker.node.memory._SHARE_OF_FREE", "dllama_worker.node.node")

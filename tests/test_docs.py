@@ -36,8 +36,8 @@ from dllama_proto.enums import FloatType, OpCode, OpQuantType
 from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.messages import EmptyConfig
 from dllama_proto.schemas._size import SIZE_3D
-from dllama_proto.schemas._wire import Record, bare
 from dllama_proto.schemas.op_configs import OPS as WIRE_OPS
+from dllama_proto.schemas.wire import Record, bare
 from dllama_worker.monitoring.collector import make_registry
 from dllama_worker.monitoring.messages import MessageCounts
 from dllama_worker.monitoring.monitor import Monitor

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dllama_worker.worker.cli import make_parser
+from dllama_worker.worker.flags import make_parser
 from dllama_worker.worker.settings_file import parse_arguments
 
 ROOT = Path(__file__).parents[1]

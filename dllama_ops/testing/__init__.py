@@ -12,9 +12,9 @@ A case is one op with its memory before and after (:class:`OpCase`): recorded fr
 or made up at random with the NumPy reference's result.
 """
 
-from dllama_ops.testing.cases import Batch, BoundCase, BoundSegment, Memory, OpCase, SegmentCase, View
+from dllama_ops.cases.case import Batch, BoundCase, BoundSegment, Memory, OpCase, SegmentCase, View
+from dllama_ops.cases.draft import Draft
 from dllama_ops.testing.checks import check_kernel, check_refusal
-from dllama_ops.testing.draft import Draft
 from dllama_ops.testing.golden import golden_case, golden_cases, golden_names
 from dllama_ops.testing.random_cases import bad_data_cases, random_case, reference_kernels
 from dllama_ops.testing.random_segments import SEGMENT_KINDS, SegmentKind, random_segment

@@ -9,10 +9,10 @@ from types import MappingProxyType
 import numpy as np
 
 from dllama_ops import params
+from dllama_ops.cases.case import Batch, Memory, OpCase, SegmentCase, View
+from dllama_ops.cases.draft import Values, encode
 from dllama_ops.kernel import KernelKey
 from dllama_ops.tensor import Tensor, WeightSpec
-from dllama_ops.testing.cases import Batch, Memory, OpCase, SegmentCase, View
-from dllama_ops.testing.draft import Values, encode
 from dllama_proto.enums import FloatType, OpCode, op_quant_type
 
 __all__ = ["SEQ_LEN", "SegmentDraft"]

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dllama_ops.cases.case import BoundCase, OpCase, units
 from dllama_ops.contract import check_context
 from dllama_ops.errors import KernelDataError, WeightPieceError
 from dllama_ops.kernel import Kernel, KernelFactory, OpContext
 from dllama_ops.op_spec import Written
 from dllama_ops.reference.specs import OPS
-from dllama_ops.testing.cases import BoundCase, OpCase, units
 from dllama_ops.testing.tolerances import EXACT, Tolerance, tolerance_of
 
 __all__ = ["check_kernel", "check_refusal", "load_in_pieces"]

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import numpy as np
 
+from dllama_ops.cases.case import Memory, OpCase, View
 from dllama_ops.kernel import KernelKey
 from dllama_ops.reference.specs import OPS
 from dllama_ops.tensor import Tensor, WeightSpec
-from dllama_ops.testing.cases import Memory, OpCase, View
 from dllama_proto.enums import FloatType, OpCode, OpQuantType
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from types import MappingProxyType
 
 import numpy as np
 
+from dllama_ops.cases.case import OpCase
+from dllama_ops.cases.draft import Draft
 from dllama_ops.kernel import KernelFactory, KernelKey
 from dllama_ops.reference.specs import OPS
-from dllama_ops.testing.cases import OpCase
-from dllama_ops.testing.draft import Draft
 
 __all__ = ["bad_data_cases", "random_case", "reference_kernels"]
 

@@ -13,9 +13,9 @@ from typing import Literal, get_args
 import numpy as np
 
 from dllama_ops import params
+from dllama_ops.cases.case import SegmentCase, View
 from dllama_ops.tensor import Tensor, WeightSpec
 from dllama_ops.testing._segment_draft import SEQ_LEN, SegmentDraft
-from dllama_ops.testing.cases import SegmentCase, View
 from dllama_proto.enums import FloatType, OpCode, RopeType
 
 __all__ = ["SEGMENT_KINDS", "SegmentKind", "random_segment"]

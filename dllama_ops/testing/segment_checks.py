@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from dllama_ops.cases.case import Batch, BoundSegment, Memory, SegmentCase
 from dllama_ops.contract import check_context
 from dllama_ops.errors import KernelDataError
 from dllama_ops.kernel import BoundOp, CompiledSegment, KernelFactory, KernelKey
 from dllama_ops.segments import SequentialSegment
-from dllama_ops.testing.cases import Batch, BoundSegment, Memory, SegmentCase
 from dllama_ops.testing.random_cases import reference_kernels
 from dllama_ops.testing.tolerances import Tolerance
 from dllama_proto.enums import FloatType

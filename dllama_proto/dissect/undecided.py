@@ -6,7 +6,7 @@ Decided by the dialler's first bytes (a greeting makes a link between root and w
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from dllama_proto._phases import Phase, Role
 from dllama_proto.connection import Connection
@@ -16,10 +16,7 @@ from dllama_proto.endpoint import Endpoint
 from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.messages import Greeting
 
-if TYPE_CHECKING:
-    from dllama_proto.dissect.cluster import Cluster
-
-__all__ = ["Undecided"]
+__all__ = ["Undecided", "Verdicts"]
 
 _NOTHING = memoryview(b"")
 
@@ -27,11 +24,37 @@ _NOTHING = memoryview(b"")
 _MAX_UNDECIDED = 256 * 1024
 
 
+class Verdicts(Protocol):
+    """What carries out a verdict on a connection, and takes note of what is not understood: the cluster."""
+
+    streams: list[Stream]
+
+    def become_root_link(self, undecided: Undecided, dialler: Direction, greeting: Greeting) -> None:
+        """Make it the link between a root and the worker that the greeting names."""
+
+    def become_peer_link(self, undecided: Undecided) -> bool:
+        """Make it a link between workers, if it can be one; tell whether it is."""
+
+    def leave(self, undecided: Undecided, link: LinkKind) -> None:
+        """Note that it is no link of a cluster, or that nothing can be said of it."""
+
+    def notice(self, time: int, stream: Stream | None, text: str) -> None:
+        """Report something that a reader should know."""
+
+    def missing(self, time: int, stream: Stream, offset: int, n: int, within: str) -> None:
+        """Report bytes that were not captured."""
+
+    def unexplained(
+        self, time: int, stream: Stream, offset: int, raw: memoryview, size: int, reason: str
+    ) -> None:
+        """Report bytes that are not understood."""
+
+
 class Undecided:
     """A connection of which it isn't clear yet what it is: keeps what was said."""
 
-    def __init__(self, cluster: Cluster, conversation: Conversation) -> None:
-        self._cluster = cluster
+    def __init__(self, verdicts: Verdicts, conversation: Conversation) -> None:
+        self._verdicts = verdicts
         self.conversation = conversation
         self._sinks = (
             _Keeper(self, conversation.dialler),
@@ -78,12 +101,12 @@ class Undecided:
         if self._may_be_root:
             dialler, verdict = self._greeting()
             if isinstance(verdict, Greeting):
-                self._cluster.become_root_link(self, dialler, verdict)
+                self._verdicts.become_root_link(self, dialler, verdict)
                 return
             if verdict is None and self._n_bytes < _MAX_UNDECIDED:
                 return
             self._may_be_root = False
-        if self._cluster.become_peer_link(self):
+        if self._verdicts.become_peer_link(self):
             return
         if not any(sink.direction.begun for sink in self._sinks):
             self._give_up("the capture begins in the middle of this connection")
@@ -140,17 +163,17 @@ class Undecided:
     def _ignore(self) -> None:
         for sink in self._sinks:
             sink.direction.sink = None
-        self._cluster.leave(self, LinkKind.FOREIGN)
+        self._verdicts.leave(self, LinkKind.FOREIGN)
 
     def _give_up(self, reason: str) -> None:
         """Count what this connection says as not understood."""
-        self._cluster.leave(self, LinkKind.UNKNOWN)
-        self._cluster.notice(
+        self._verdicts.leave(self, LinkKind.UNKNOWN)
+        self._verdicts.notice(
             self.conversation.time, self.streams[0], f"{reason}: nothing of it can be understood"
         )
-        self._cluster.streams += self.streams
+        self._verdicts.streams += self.streams
         for sink, stream in zip(self._sinks, self.streams, strict=True):
-            sink.direction.sink = _Lost(self._cluster, stream, reason)
+            sink.direction.sink = _Lost(self._verdicts, stream, reason)
         self.replay()
 
     def finish(self) -> None:
@@ -159,7 +182,7 @@ class Undecided:
             return
         if self._may_be_root:
             self._may_be_root = False
-            if self._cluster.become_peer_link(self):
+            if self._verdicts.become_peer_link(self):
                 return
             self._give_up("the capture ends before it is clear what this connection is")
             for sink in self._sinks:
@@ -192,8 +215,8 @@ class _Keeper:
 class _Lost:
     """The sink of a direction of which nothing can be understood."""
 
-    def __init__(self, cluster: Cluster, stream: Stream, reason: str) -> None:
-        self._cluster, self._stream, self._reason = cluster, stream, reason
+    def __init__(self, verdicts: Verdicts, stream: Stream, reason: str) -> None:
+        self._verdicts, self._stream, self._reason = verdicts, stream, reason
         self._offset = 0
         self._n = 0
         self._time = 0
@@ -204,7 +227,7 @@ class _Lost:
 
     def missing(self, time: int, n: int) -> None:
         self._flush()
-        self._cluster.missing(time, self._stream, self._offset, n, self._reason)
+        self._verdicts.missing(time, self._stream, self._offset, n, self._reason)
         self._offset += n
 
     def end(self, time: int, *, reset: bool) -> None:
@@ -212,7 +235,7 @@ class _Lost:
 
     def _flush(self) -> None:
         if self._n:
-            self._cluster.unexplained(
+            self._verdicts.unexplained(
                 self._time, self._stream, self._offset, _NOTHING, self._n, self._reason
             )
             self._offset += self._n

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 from dllama_proto.limits import Limits
 from dllama_proto.messages import WeightHeader
-from dllama_proto.schemas._wire import build_exactly
 from dllama_proto.schemas.weights import WEIGHT_HEADER, WEIGHTS_END_BYTES
+from dllama_proto.schemas.wire import build_exactly
 from dllama_proto.verify import WeightKey, verify_weight_header
 
 __all__ = ["WeightSearch"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dllama_proto.enums import FloatType
 from dllama_proto.messages import Size3D
-from dllama_proto.schemas._wire import U32, U64, EnumField, Record
+from dllama_proto.schemas.wire import U32, U64, EnumField, Record
 
 __all__ = ["SIZE_3D"]
 

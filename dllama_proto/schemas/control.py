@@ -8,7 +8,7 @@ Written by ``RootLlmInference`` (``forward``, ``finish``), read by
 from __future__ import annotations
 
 from dllama_proto.messages import ControlPacket
-from dllama_proto.schemas._wire import U32, Record
+from dllama_proto.schemas.wire import U32, Record
 
 __all__ = ["CONTROL_PACKET"]
 

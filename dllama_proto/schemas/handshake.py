@@ -7,7 +7,7 @@ Written by ``NnNetwork::connect``, read by ``NnNetwork::serve``; the ack by ``wr
 from __future__ import annotations
 
 from dllama_proto.messages import Greeting, Peer
-from dllama_proto.schemas._wire import I32, U32, Array, Count, Record, Text, this
+from dllama_proto.schemas.wire import I32, U32, Array, Count, Record, Text, this
 
 __all__ = ["ACK_BYTES", "ACK_NUMBER", "GREETING", "PEER"]
 

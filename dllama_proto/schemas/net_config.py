@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dllama_proto.messages import NetConfig, PipeConfig, PreSyncConfig
 from dllama_proto.schemas._size import SIZE_3D
-from dllama_proto.schemas._wire import U32, Array, Count, PipeIndex, Record, Text, this
+from dllama_proto.schemas.wire import U32, Array, Count, PipeIndex, Record, Text, this
 
 __all__ = ["NET_CONFIG", "PIPE", "PRE_SYNC"]
 

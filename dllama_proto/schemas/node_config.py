@@ -9,7 +9,8 @@ from __future__ import annotations
 from dllama_proto.enums import OpCode, PointerSource, PointerType, SyncType
 from dllama_proto.messages import BufferConfig, NodeConfig, OpConfig, Pointer, SegmentConfig, SyncConfig
 from dllama_proto.schemas._size import SIZE_3D
-from dllama_proto.schemas._wire import (
+from dllama_proto.schemas.op_configs import OP_CONFIGS, OPS
+from dllama_proto.schemas.wire import (
     U32,
     Array,
     Choice,
@@ -21,7 +22,6 @@ from dllama_proto.schemas._wire import (
     Text,
     this,
 )
-from dllama_proto.schemas.op_configs import OP_CONFIGS, OPS
 
 __all__ = ["BUFFER", "NODE_CONFIG", "OP", "OP_PARAMS", "POINTER", "SEGMENT", "SYNC"]
 

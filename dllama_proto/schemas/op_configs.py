@@ -27,8 +27,8 @@ from dllama_proto.messages import (
     ShiftConfig,
 )
 from dllama_proto.schemas._size import SIZE_3D
-from dllama_proto.schemas._wire import F32, U32, BufferIndex, Bytes, EnumField, PipeIndex, Record
 from dllama_proto.schemas.op_spec import OpRegistry, OpSpec
+from dllama_proto.schemas.wire import F32, U32, BufferIndex, Bytes, EnumField, PipeIndex, Record
 
 __all__ = [
     "EMPTY",

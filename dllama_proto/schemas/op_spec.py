@@ -16,7 +16,7 @@ from dllama_proto.enums import OpCode, PointerSource
 from dllama_proto.fault import Fault
 from dllama_proto.messages import NetConfig, NodeConfig, Size3D
 from dllama_proto.schemas._size import SIZE_3D
-from dllama_proto.schemas._wire import Record, bare
+from dllama_proto.schemas.wire import Record, bare
 
 __all__ = ["ConfigIndex", "OpRegistry", "OpSpec"]
 

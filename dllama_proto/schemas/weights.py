@@ -7,7 +7,7 @@ Written by ``NnRootWeightLoader::writeWeight`` and ``finish``, read by ``NnWorke
 from __future__ import annotations
 
 from dllama_proto.messages import WeightHeader
-from dllama_proto.schemas._wire import U32, U64, Record, Text
+from dllama_proto.schemas.wire import U32, U64, Record, Text
 
 __all__ = ["WEIGHTS_END_BYTES", "WEIGHT_HEADER"]
 

@@ -22,7 +22,7 @@ from dllama_proto.messages import (
 )
 from dllama_proto.printable import printable
 from dllama_proto.schemas import MESSAGES
-from dllama_proto.schemas._layout import field_spans
+from dllama_proto.schemas.layout import field_spans
 from dllama_proto.schemas.op_configs import OPS
 from dllama_proto.show.json_form import plain
 from dllama_proto.show.labels import bytes_text, pointer_text, quant_key_text, shape_text

@@ -19,7 +19,8 @@ from dllama_proto.enums import SyncType
 from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, WeightHeader
 from dllama_proto.names import LAYER_PREFIX
 from dllama_proto.schemas import MESSAGES
-from dllama_proto.schemas._wire import (
+from dllama_proto.schemas.handshake import ACK_NUMBER
+from dllama_proto.schemas.wire import (
     F32,
     I32,
     U32,
@@ -32,7 +33,6 @@ from dllama_proto.schemas._wire import (
     Text,
     bare,
 )
-from dllama_proto.schemas.handshake import ACK_NUMBER
 
 __all__ = ["make_dissector"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from dllama_proto.endpoint import Endpoint
 from dllama_worker.arguments import EachOnce, argument
-from dllama_worker.worker import cli
+from dllama_worker.worker import flags
 from dllama_worker.worker.options import DEFAULT_PORT
 from dllama_worker.worker.settings_file import parse_arguments
 
@@ -29,7 +29,7 @@ exit codes: 0 all is well or could be better, 2 wrong arguments or files, 3 a pe
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the worker's parser with the doctor's flags added."""
-    parser = cli.make_parser()
+    parser = flags.make_parser()
     parser.prog = "dllama-worker doctor"
     parser.description, parser.epilog = _DESCRIPTION, _EPILOG
     add = parser.add_argument_group("doctor").add_argument
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
     from dllama_worker.doctor.report import findings_as_json, print_findings
 
     def findings() -> Iterator[Finding]:
-        options = cli.options_of(arguments)
+        options = flags.options_of(arguments)
         yield from check_machine(options)
         yield from check_ports(options)
         yield from check_peers(arguments.peer, connect=arguments.connect)

@@ -8,8 +8,6 @@ from dataclasses import replace
 from dllama_proto.connection import Connection, Role
 from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.messages import Greeting, Peer
-from dllama_proto.schemas import MESSAGES
-from dllama_proto.schemas._wire import build_exactly
 
 __all__ = ["PeerRewriter"]
 
@@ -38,7 +36,7 @@ class PeerRewriter:
                 return self.rest()
             if isinstance(event, Greeting):
                 peers = tuple(self._peers.get(peer, peer) for peer in event.peers)
-                greeting = build_exactly(MESSAGES[Greeting], replace(event, peers=peers), "Greeting")
+                greeting = bytes(Connection(Role.ROOT).send(replace(event, peers=peers)))
                 return greeting + self.rest()[taken:]
         # What was fed is in the connection; it is fed anew with the next bytes.
         self._connection = Connection(Role.WORKER)

@@ -22,8 +22,8 @@ from dllama_ops.tolerance import EXACT
 from dllama_proto.enums import OpCode, OpQuantType
 from dllama_proto.messages import NetConfig, NodeConfig
 from dllama_proto.schemas import op_spec as wire
-from dllama_proto.schemas._wire import F32, U32, BufferIndex, Record
 from dllama_proto.schemas.op_configs import OPS as WIRE_OPS
+from dllama_proto.schemas.wire import F32, U32, BufferIndex, Record
 from dllama_proto.verify import Fault
 
 __all__ = [

@@ -15,14 +15,14 @@ from pathlib import Path
 from unittest.mock import patch
 
 from dllama_worker.doctor import cli as doctor
-from dllama_worker.worker import cli
+from dllama_worker.worker import flags
 
 __all__ = ["PAGES", "with_help"]
 
 PAGES = sorted((Path(__file__).parents[2] / "docs").glob("*.md"))
 
 _PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
-    "dllama-worker": cli.make_parser,
+    "dllama-worker": flags.make_parser,
     "dllama-worker doctor": doctor.make_parser,
 }
 _QUOTE = re.compile(r"(<!-- help: (.+?) -->\n+```text\n).*?(^```$)", re.M | re.S)

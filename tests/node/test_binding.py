@@ -30,7 +30,7 @@ from dllama_proto.messages import (
     Size3D,
 )
 from dllama_proto.schemas import MESSAGES
-from dllama_proto.schemas._incremental import read_message
+from dllama_proto.schemas.incremental import read_message
 from dllama_proto.schemas.op_configs import OPS as WIRE_OPS
 from dllama_proto.verify import verify_node_config
 from dllama_worker.errors import ConfigRejected, InternalError, MachineError

@@ -17,7 +17,7 @@ from dllama_proto.events import NEED_DATA, PAUSED, Ack, Closed, PayloadChunk
 from dllama_proto.messages import ControlPacket, NetConfig, NodeConfig, WeightHeader
 from dllama_proto.peer import PeerConnection
 from dllama_proto.schemas import MESSAGES
-from dllama_proto.schemas._wire import build_exactly
+from dllama_proto.schemas.wire import build_exactly
 from dllama_proto.sync_plan import plan_link
 from tests.helpers.captures import load
 from tests.proto import configs

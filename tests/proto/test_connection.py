@@ -22,7 +22,7 @@ from dllama_proto.events import (
 from dllama_proto.messages import ControlPacket, WeightHeader
 from dllama_proto.peer import PeerConnection
 from dllama_proto.schemas import MESSAGES
-from dllama_proto.schemas._wire import build_exactly
+from dllama_proto.schemas.wire import build_exactly
 from dllama_proto.sync_plan import plan_link
 from tests.proto import configs
 from tests.proto.stages import PHASES, SCRIPT, Pair, slices

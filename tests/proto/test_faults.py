@@ -23,8 +23,8 @@ from dllama_proto.messages import (
     WeightHeader,
 )
 from dllama_proto.schemas import MESSAGES
-from dllama_proto.schemas._wire import build_exactly
 from dllama_proto.schemas.node_config import OP
+from dllama_proto.schemas.wire import build_exactly
 from dllama_proto.verify import verify_node_config
 from tests.proto import configs
 from tests.proto.configs import CONTROL, GREETING, NET, NODE, WEIGHT

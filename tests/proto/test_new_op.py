@@ -19,10 +19,10 @@ from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.limits import DEFAULT_LIMITS
 from dllama_proto.messages import MulConfig, NodeConfig, Size3D
 from dllama_proto.schemas import MESSAGES
-from dllama_proto.schemas._layout import offset_of
-from dllama_proto.schemas._wire import build_exactly
+from dllama_proto.schemas.layout import offset_of
 from dllama_proto.schemas.op_configs import OP_CONFIGS, OPS
 from dllama_proto.schemas.op_spec import OpSpec
+from dllama_proto.schemas.wire import build_exactly
 from dllama_proto.show.diff import diff_captures
 from dllama_proto.show.json_form import events_schema
 from dllama_proto.show.wireshark import make_dissector

@@ -33,13 +33,13 @@ from dllama_proto.messages import (
     WeightHeader,
 )
 from dllama_proto.schemas import MESSAGES
-from dllama_proto.schemas._incremental import read_message
-from dllama_proto.schemas._layout import field_spans, offset_of
 from dllama_proto.schemas._size import SIZE_3D
-from dllama_proto.schemas._wire import F32, Record, Text, bare, build_exactly, parse_exactly
 from dllama_proto.schemas.handshake import ACK_BYTES
+from dllama_proto.schemas.incremental import read_message
+from dllama_proto.schemas.layout import field_spans, offset_of
 from dllama_proto.schemas.node_config import POINTER
 from dllama_proto.schemas.op_configs import OP_CONFIGS
+from dllama_proto.schemas.wire import F32, Record, Text, bare, build_exactly, parse_exactly
 from dllama_proto.verify import verify_net_config, verify_node_config
 from tests.proto import configs
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dllama_worker.worker.cli import make_parser
+from dllama_worker.worker.flags import make_parser
 from dllama_worker.worker.settings_file import parse_arguments
 from tests.helpers.processes import worker_process
 
@@ -37,7 +37,7 @@ def test_the_cpp_workers_command_line_works_unchanged() -> None:
 
 def test_help_names_every_flag_and_does_not_load_numpy() -> None:
     code = (
-        "import sys; from dllama_worker.worker.cli import main\n"
+        "import sys; from dllama_worker.__main__ import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "print(sorted({'numpy', 'construct', 'rich', 'pluggy'} & set(sys.modules)))"

@@ -239,7 +239,7 @@ def test_a_session_is_seen_in_the_metrics() -> None:
 def test_without_the_library_it_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['prometheus_client'] = None\n"
-        "from dllama_worker.worker.cli import main\n"
+        "from dllama_worker.__main__ import main\n"
         "sys.exit(main(['--metrics-port', '0']))"
     )
     result = subprocess.run(

@@ -13,8 +13,8 @@ from dllama_proto.enums import OpCode, OpQuantType
 from dllama_proto.floats import is_whole_blocks
 
 if TYPE_CHECKING:
-    from dllama_ops.testing.cases import OpCase
-    from dllama_ops.testing.draft import Draft
+    from dllama_ops.cases.case import OpCase
+    from dllama_ops.cases.draft import Draft
 
 __all__ = ["SPECS"]
 

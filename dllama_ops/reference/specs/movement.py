@@ -13,8 +13,8 @@ from dllama_ops.tolerance import EXACT
 from dllama_proto.enums import OpCode, OpQuantType
 
 if TYPE_CHECKING:
-    from dllama_ops.testing.cases import OpCase
-    from dllama_ops.testing.draft import Draft
+    from dllama_ops.cases.case import OpCase
+    from dllama_ops.cases.draft import Draft
 
 __all__ = ["SPECS"]
 

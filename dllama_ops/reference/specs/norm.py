@@ -17,8 +17,8 @@ from dllama_ops.tolerance import SUMS
 from dllama_proto.enums import FloatType, OpCode, OpQuantType
 
 if TYPE_CHECKING:
-    from dllama_ops.testing.cases import OpCase
-    from dllama_ops.testing.draft import Draft
+    from dllama_ops.cases.case import OpCase
+    from dllama_ops.cases.draft import Draft
 
 __all__ = ["SPECS"]
 

@@ -18,8 +18,8 @@ from dllama_ops.tolerance import ANGLES
 from dllama_proto.enums import OpCode, OpQuantType, RopeType
 
 if TYPE_CHECKING:
-    from dllama_ops.testing.cases import OpCase
-    from dllama_ops.testing.draft import Draft
+    from dllama_ops.cases.case import OpCase
+    from dllama_ops.cases.draft import Draft
 
 __all__ = ["SPECS"]
 

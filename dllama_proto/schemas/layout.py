@@ -8,7 +8,7 @@ from typing import Any
 
 import construct
 
-from dllama_proto.schemas._wire import Choice, Record, Text, bare
+from dllama_proto.schemas.wire import Choice, Record, Text, bare
 
 __all__ = ["FieldSpan", "field_spans", "offset_of"]
 

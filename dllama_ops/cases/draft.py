@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from dllama_ops.cases.case import Memory, OpCase, View
 from dllama_ops.kernel import KernelKey
 from dllama_ops.params import NoParams, OpParams
 from dllama_ops.tensor import Tensor, WeightSpec
-from dllama_ops.testing.cases import Memory, OpCase, View
 from dllama_proto.enums import FloatType
 from dllama_proto.floats import n_bytes, quantize_q40, quantize_q80
 

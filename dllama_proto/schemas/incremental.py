@@ -17,7 +17,7 @@ import construct
 
 from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.limits import Limits
-from dllama_proto.schemas._wire import (
+from dllama_proto.schemas.wire import (
     U32,
     Array,
     Choice,

@@ -2,8 +2,8 @@
 
 A schema is a :class:`Record`: a construct ``Struct`` whose fields carry the names of one of our frozen
 records, parsed to that record and built from it. From one declaration come construct's own parser and
-builder, the incremental reader (:mod:`dllama_proto.schemas._incremental`) and the place of every field
-(:mod:`dllama_proto.schemas._layout`). Nothing but a ProtocolError leaves :func:`parse_exactly` and
+builder, the incremental reader (:mod:`dllama_proto.schemas.incremental`) and the place of every field
+(:mod:`dllama_proto.schemas.layout`). Nothing but a ProtocolError leaves :func:`parse_exactly` and
 :func:`build_exactly`.
 """
 

@@ -1,0 +1,1 @@
+"""What an op's description and the conformance kit share: a case of one op, and a random one in the making."""

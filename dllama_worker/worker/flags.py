@@ -1,0 +1,148 @@
+"""The flags of a worker, their defaults, and how they become :class:`WorkerOptions`.
+
+``dllama-worker doctor`` takes them too, so that it checks what would be started.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dllama_worker.arguments import at_least, host, network, port, seconds, size
+from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS
+from dllama_worker.worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
+
+__all__ = ["make_parser", "options_of"]
+
+_DESCRIPTION = (
+    "A worker node of a Distributed-Llama cluster. Waits for a root, computes its slice of the model."
+)
+_EPILOG = """\
+examples:
+  dllama-worker                                    listen on loopback, for a root on this machine
+  dllama-worker --host 0.0.0.0 --allow 10.0.0.0/8  listen on every interface, for nodes of one network
+  dllama-worker --model llama.m                    check the weights against a local file, or use it instead
+  dllama-worker doctor                             check this machine, and the way to other nodes
+
+exit codes: 0 ended as asked, 2 wrong arguments or files, 3 another node's fault (with --once),
+4 this machine's (port taken, out of memory), 1 a bug
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser; the documentation's help text comes from it too."""
+    parser = argparse.ArgumentParser(
+        prog="dllama-worker",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add(
+        "--config", type=Path, metavar="FILE", help="TOML file of flags, as nthreads = 4; flags override it"
+    )
+    add("--host", type=host, default=DEFAULT_HOST, help="address to listen on (default: %(default)s)")
+    add(
+        "--port",
+        type=port,
+        default=DEFAULT_PORT,
+        help="port to listen on, 0 for any (default: %(default)s)",
+    )
+    add("--nthreads", type=at_least(1), default=1, metavar="N", help="threads to compute with (default: 1)")
+    add(
+        "--model",
+        type=Path,
+        metavar="PATH",
+        help="local .m file: checks the root's weights, or replaces them",
+    )
+    add("--once", action="store_true", help="serve one session, then exit")
+    add(
+        "--kernels",
+        default="",
+        metavar="PLUGIN[:VARIANT],…",
+        help="kernels to prefer (see dllama-ops list)",
+    )
+    add(
+        "--trace",
+        type=Path,
+        metavar="FILE.json",
+        help="write when each op and sync ran (see dllama-proto timeline)",
+    )
+    _add_limits(parser)
+    add("--log-level", choices=LOG_LEVELS, default="info", help="least level to log (default: info)")
+    add("--log-format", choices=LOG_FORMATS, default="text", help="how to log (default: text)")
+    add(
+        "--metrics-port",
+        type=port,
+        metavar="PORT",
+        help="serve Prometheus metrics and /healthz there, 0 for any port (default: off)",
+    )
+    add(
+        "--metrics-host",
+        type=host,
+        default=DEFAULT_HOST,
+        metavar="HOST",
+        help="address for the metrics (default: %(default)s)",
+    )
+    add(
+        "--net-turbo", choices=("0", "1"), default="1", help="accepted for the C++ worker's sake; no effect"
+    )
+    return parser
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("what others may do").add_argument
+    add(
+        "--allow",
+        nargs="+",
+        type=network,
+        default=[],
+        metavar="CIDR",
+        help="networks of root and workers; who calls from elsewhere is turned away (default: all may call)",
+    )
+    add(
+        "--max-memory",
+        type=size,
+        metavar="BYTES",
+        help="most that a session may take, as 8G or 500M (default: 90%% of what is free)",
+    )
+    add(
+        "--handshake-timeout",
+        type=seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="for each message of a root until weights are loaded (default: 60)",
+    )
+    add(
+        "--sync-timeout",
+        type=seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="how long another node may be silent during a forward (default: 120)",
+    )
+    add(
+        "--keepalive",
+        type=seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="idle time after which TCP asks whether a node is still there (default: 60)",
+    )
+
+
+def options_of(arguments: argparse.Namespace) -> WorkerOptions:
+    """Return what the arguments ask for."""
+    return WorkerOptions(
+        host=arguments.host,
+        port=arguments.port,
+        n_threads=arguments.nthreads,
+        model=arguments.model,
+        kernels=arguments.kernels,
+        trace=arguments.trace,
+        metrics_host=arguments.metrics_host,
+        metrics_port=arguments.metrics_port,
+        allow=tuple(arguments.allow),
+        max_memory=arguments.max_memory,
+        handshake_timeout=arguments.handshake_timeout,
+        sync_timeout=arguments.sync_timeout,
+        keepalive=arguments.keepalive,
+    )
