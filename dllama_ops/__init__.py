@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         KernelDataError,
         KernelNotFound,
         OpsError,
-        PluginFault,
+        PluginFailure,
         WeightPieceError,
     )
     from dllama_ops.hookspecs import RegisterKernel, hookimpl
@@ -54,7 +54,7 @@ __all__ = [
     "OpContext",
     "OpsError",
     "OpsPluginManager",
-    "PluginFault",
+    "PluginFailure",
     "ProfiledSegment",
     "RegisterKernel",
     "SegmentChoice",
@@ -79,7 +79,7 @@ _HOMES = {
         "KernelDataError",
         "KernelNotFound",
         "OpsError",
-        "PluginFault",
+        "PluginFailure",
         "WeightPieceError",
     ),
     "dllama_ops.hookspecs": ("RegisterKernel", "hookimpl"),

@@ -3,7 +3,7 @@
 :class:`KernelDataError` and :class:`WeightPieceError` are the peer's (numbers that came off the wire),
 :class:`KernelChoiceError` is the person's who typed ``--kernels``, :class:`KernelNotFound` and
 :class:`KernelClash` are the installation's. A broken third-party plugin is no exception but a
-:class:`PluginFault` on record: whatever other plugins cover still runs.
+:class:`PluginFailure` on record: whatever other plugins cover still runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = [
     "KernelDataError",
     "KernelNotFound",
     "OpsError",
-    "PluginFault",
+    "PluginFailure",
     "WeightPieceError",
 ]
 
@@ -59,7 +59,7 @@ class KernelChoiceError(OpsError, ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class PluginFault:
+class PluginFailure:
     """A plugin that was left out, or that failed once: who, while doing what, and why."""
 
     plugin: str
@@ -70,7 +70,7 @@ class PluginFault:
         return f"plugin {self.plugin!r} failed to {self.stage}: {self.reason}"
 
     @classmethod
-    def of(cls, plugin: str, stage: str, error: BaseException) -> PluginFault:
+    def of(cls, plugin: str, stage: str, error: BaseException) -> PluginFailure:
         """Describe an exception by its type and message."""
         return cls(plugin, stage, f"{type(error).__name__}: {error}")
 

@@ -41,12 +41,15 @@ def table_as_json(table: KernelTable) -> str:
         }
         for key, choice in table.choices.items()
     ]
-    faults = [{"plugin": fault.plugin, "stage": fault.stage, "why": fault.reason} for fault in table.faults]
+    failures = [
+        {"plugin": failure.plugin, "stage": failure.stage, "why": failure.reason}
+        for failure in table.failures
+    ]
     whole = {
         "kernels": kernels,
         "plugins": table.plugins,
         "segment_compilers": [compiler.plugin for compiler in table.compilers],
-        "broken": faults,
+        "broken": failures,
     }
     return json.dumps(whole, indent=2)
 
@@ -86,5 +89,5 @@ def _notes(table: KernelTable) -> list[str]:
         f"plugins: {listed(table.plugins)}",
         f"may take whole segments: {listed(compiler.plugin for compiler in table.compilers)}",
         *([] if native.unavailable is None else [f"no native kernels: {native.unavailable}"]),
-        *(f"broken: {fault}" for fault in table.faults),
+        *(f"broken: {failure}" for failure in table.failures),
     ]

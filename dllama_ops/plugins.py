@@ -14,7 +14,7 @@ from typing import Any
 import pluggy
 
 from dllama_ops import hookspecs
-from dllama_ops.errors import PluginFault, listed
+from dllama_ops.errors import PluginFailure, listed
 
 __all__ = ["OpsPluginManager", "make_plugin_manager"]
 
@@ -28,27 +28,27 @@ class OpsPluginManager(pluggy.PluginManager):
     def __init__(self) -> None:
         super().__init__(hookspecs.PROJECT_NAME)
         self.add_hookspecs(hookspecs)
-        self._faults: list[PluginFault] = []
+        self._failures: list[PluginFailure] = []
 
     @property
-    def faults(self) -> tuple[PluginFault, ...]:
+    def failures(self) -> tuple[PluginFailure, ...]:
         """What went wrong while plugins were loaded and registered."""
-        return tuple(self._faults)
+        return tuple(self._failures)
 
     def add(self, name: str, load: Callable[[], Any]) -> None:
-        """Load and register one plugin; whatever it raises becomes a fault on record."""
+        """Load and register one plugin; whatever it raises becomes a failure on record."""
         if self.has_plugin(name):
             self._blame(name, "register", f"another plugin has the name, {self.get_plugin(name)!r}")
             return
         try:
             plugin = load()
         except (Exception, SystemExit) as error:
-            self._faults.append(PluginFault.of(name, "load", error))
+            self._failures.append(PluginFailure.of(name, "load", error))
             return
         try:
             self.register(plugin, name)
         except Exception as error:
-            self._faults.append(PluginFault.of(name, "register", error))
+            self._failures.append(PluginFailure.of(name, "register", error))
             return
         callers = self.get_hookcallers(plugin) or []
         unknown = sorted(caller.name for caller in callers if not caller.has_spec())
@@ -74,13 +74,13 @@ class OpsPluginManager(pluggy.PluginManager):
         ]
 
     def _blame(self, name: str, stage: str, reason: str) -> None:
-        self._faults.append(PluginFault(name, stage, reason))
+        self._failures.append(PluginFailure(name, stage, reason))
 
 
 def make_plugin_manager() -> OpsPluginManager:
     """Return a new manager with the built-in plugins and those of the entry-point group ``dllama_ops``.
 
-    What cannot be loaded is in its ``faults``.
+    What cannot be loaded is in its ``failures``.
     """
     manager = OpsPluginManager()
     for name, module in _BUILT_IN.items():

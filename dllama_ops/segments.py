@@ -13,7 +13,7 @@ from itertools import pairwise
 from time import perf_counter
 from typing import Any
 
-from dllama_ops.errors import PluginFault
+from dllama_ops.errors import PluginFailure
 from dllama_ops.kernel import BoundOp, CompiledSegment
 
 __all__ = ["CompileHook", "SegmentChoice", "SegmentCompiler", "SequentialSegment", "compile_segment"]
@@ -37,7 +37,7 @@ class SegmentChoice:
     segment: CompiledSegment
     plugin: str | None
     reason: str
-    faults: tuple[PluginFault, ...] = ()
+    failures: tuple[PluginFailure, ...] = ()
 
 
 class SequentialSegment:
@@ -65,20 +65,20 @@ def compile_segment(
 ) -> SegmentChoice:
     """Offer a segment to ``compilers`` (those of a KernelTable) in turn; the first to take it runs it.
 
-    A plugin that raises, or returns what cannot run, is a fault of the result; then the next one is asked.
+    A plugin that raises, or returns what cannot run, is a failure of the result; then the next one is asked.
     """
-    faults: list[PluginFault] = []
+    failures: list[PluginFailure] = []
     for compiler in compilers:
         try:
             results = compiler.hook(ops=ops, n_threads=n_threads)
         except (Exception, SystemExit) as error:
-            faults.append(PluginFault.of(compiler.plugin, "compile a segment", error))
+            failures.append(PluginFailure.of(compiler.plugin, "compile a segment", error))
             continue
         if not results:
             continue
         if callable(getattr(results[0], "forward", None)):
-            return SegmentChoice(results[0], compiler.plugin, "takes the whole segment", tuple(faults))
+            return SegmentChoice(results[0], compiler.plugin, "takes the whole segment", tuple(failures))
         reason = f"expected an object with forward(batch_size), got {results[0]!r}"
-        faults.append(PluginFault(compiler.plugin, "compile a segment", reason))
+        failures.append(PluginFailure(compiler.plugin, "compile a segment", reason))
     reason = "no plugin takes it whole"
-    return SegmentChoice(SequentialSegment(ops), None, reason, tuple(faults))
+    return SegmentChoice(SequentialSegment(ops), None, reason, tuple(failures))

@@ -3,7 +3,7 @@
 For each key the highest priority wins; two plugins with the same one are a clash that a person has to
 decide. A preference (``--kernels``, :func:`parse_preference`) decides first: only the plugins that it names
 take part, in its order, with the NumPy reference as the last resort. A plugin that raises, or that offers
-something that is no kernel, contributes nothing and is on record in :attr:`KernelTable.faults`.
+something that is no kernel, contributes nothing and is on record in :attr:`KernelTable.failures`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dllama_ops.errors import (
     KernelChoiceError,
     KernelClash,
     KernelNotFound,
-    PluginFault,
+    PluginFailure,
     listed,
 )
 from dllama_ops.hookspecs import RegisterKernel
@@ -89,7 +89,7 @@ class KernelTable:
     """The kernels of a process, resolved once.
 
     ``choices`` has the kernel for each key; ``entries`` all that were offered, chosen or not; ``plugins``
-    those that were asked; ``faults`` what went wrong with any; ``compilers`` those that may take whole
+    those that were asked; ``failures`` what went wrong with any; ``compilers`` those that may take whole
     segments, the preferred one first (see :mod:`dllama_ops.segments`).
     """
 
@@ -98,7 +98,7 @@ class KernelTable:
     plugins: tuple[str, ...]
     preferences: tuple[Preference, ...]
     compilers: tuple[SegmentCompiler, ...]
-    faults: tuple[PluginFault, ...]
+    failures: tuple[PluginFailure, ...]
 
     def get(self, key: KernelKey) -> KernelEntry:
         """Return the kernel for a key. Raises KernelNotFound, saying where was looked."""
@@ -114,8 +114,8 @@ class KernelTable:
             others = sorted({entry.source for entry in self.entries if entry.key == key})
             if others:
                 text += f"; without it there is {listed(others)}"
-        if self.faults:
-            text += "; broken: " + "; ".join(map(str, self.faults))
+        if self.failures:
+            text += "; broken: " + "; ".join(map(str, self.failures))
         return text
 
 
@@ -138,19 +138,19 @@ def build_kernel_table(manager: OpsPluginManager, prefer: str = "") -> KernelTab
     """
     preferences = parse_preference(prefer)
     entries: list[KernelEntry] = []
-    faults = list(manager.faults)
+    failures = list(manager.failures)
     for plugin, call in manager.implementers("dllama_register_kernels"):
         offers = _Offers(plugin)
         try:
             call(register=offers.register)
             offers.close()
         except (Exception, SystemExit) as error:
-            faults.append(PluginFault.of(plugin, "register its kernels", error))
+            failures.append(PluginFailure.of(plugin, "register its kernels", error))
         else:
             entries += offers.entries
     compile_hooks = manager.implementers("dllama_compile_segment")
     plugins = tuple(sorted(name for name, _ in manager.list_name_plugin()))
-    _check_preferences(preferences, plugins, entries, faults)
+    _check_preferences(preferences, plugins, entries, failures)
     choices = {
         key: _choose([entry for entry in entries if entry.key == key], preferences)
         for key in sorted({entry.key for entry in entries})
@@ -161,7 +161,7 @@ def build_kernel_table(manager: OpsPluginManager, prefer: str = "") -> KernelTab
         plugins=plugins,
         preferences=preferences,
         compilers=_order_compilers(compile_hooks, preferences, entries),
-        faults=tuple(faults),
+        failures=tuple(failures),
     )
 
 
@@ -219,7 +219,7 @@ def _check_preferences(
     preferences: Iterable[Preference],
     plugins: Iterable[str],
     entries: Iterable[KernelEntry],
-    faults: Iterable[PluginFault],
+    failures: Iterable[PluginFailure],
 ) -> None:
     sources = {entry.source for entry in entries}
     known = {Preference(plugin) for plugin in plugins} | {
@@ -229,7 +229,7 @@ def _check_preferences(
         if wanted in known:
             continue
         text = f"expected kernels of one of {listed(sorted(sources | set(plugins)))}, got {str(wanted)!r}"
-        broken = [str(fault) for fault in faults if fault.plugin == wanted.plugin]
+        broken = [str(failure) for failure in failures if failure.plugin == wanted.plugin]
         raise KernelChoiceError("; ".join([text, *broken]))
 
 

@@ -212,7 +212,7 @@ def test_the_readme_has_a_plugin_of_ten_lines_and_its_entry_point() -> None:
 def test_the_plugin_of_the_readme_is_chosen_and_right() -> None:
     plugin = module_of(block_with(ROOT / "README.md", "dllama_register_kernels"), "my_kernels")
     table = build_kernel_table(plugin_manager(plugin))
-    assert table.faults == ()
+    assert table.failures == ()
     assert table.get(SILU).plugin == "my_kernels"
     values = np.array([[-3, -0.5, 0, 2], [1, 2, 3, 4]], np.float32)
     before = values.copy()
@@ -269,7 +269,7 @@ def test_the_compiler_of_the_kernel_page_takes_a_segment() -> None:
     compiled = partial(compile_segment, table.compilers, n_threads=1)
     assert compiled([op]).plugin is None
     choice = compiled([op, op])
-    assert (choice.plugin, choice.faults) == ("in_one_call", ())
+    assert (choice.plugin, choice.failures) == ("in_one_call", ())
     choice.segment.forward(1)
     once = 1 / (1 + np.exp(-1))
     np.testing.assert_allclose(values[0], once / (1 + np.exp(-once)), rtol=1e-4)

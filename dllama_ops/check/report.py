@@ -43,7 +43,8 @@ def report_as_json(report: CheckReport) -> str:
         "kernels": [_kernel_as_json(result) for result in report.kernels],
         "segments": [_segment_as_json(result) for result in report.segments],
         "broken": [
-            {"plugin": fault.plugin, "stage": fault.stage, "why": fault.reason} for fault in report.broken
+            {"plugin": failure.plugin, "stage": failure.stage, "why": failure.reason}
+            for failure in report.broken
         ],
     }
     return json.dumps(whole, indent=2)
@@ -61,9 +62,9 @@ def print_report(report: CheckReport, file: TextIO | None = None) -> None:
     if report.segments:
         console.print()
         console.print(_segment_table(report.segments))
-    for fault in report.broken:
+    for failure in report.broken:
         console.print()
-        console.print(Text(f"broken: {fault}", style="red"))
+        console.print(Text(f"broken: {failure}", style="red"))
     for kernel in report.kernels:
         _print_faults(console, f"{kernel.entry.source} {kernel.entry.key}", kernel.faults)
     for segment in report.segments:

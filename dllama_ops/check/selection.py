@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from dllama_ops.errors import KernelChoiceError, PluginFault, listed
+from dllama_ops.errors import KernelChoiceError, PluginFailure, listed
 from dllama_ops.kernel import BoundOp, CompiledSegment, KernelFactory, KernelKey
 from dllama_ops.plugins import OpsPluginManager
 from dllama_ops.table import LAST_RESORT, KernelEntry, Preference, build_kernel_table, parse_preference
@@ -32,7 +32,7 @@ class Selection:
 
     entries: tuple[KernelEntry, ...]
     compilers: tuple[Compiler, ...]
-    broken: tuple[PluginFault, ...]
+    broken: tuple[PluginFailure, ...]
 
     def __bool__(self) -> bool:
         return bool(self.entries or self.compilers or self.broken)
@@ -48,7 +48,7 @@ def select(manager: OpsPluginManager, wanted: str = "", ops: Collection[OpCode] 
     table = build_kernel_table(manager, prefer=LAST_RESORT)
     preference = _parse(wanted)
     broken = tuple(
-        fault for fault in table.faults if preference is None or fault.plugin == preference.plugin
+        failure for failure in table.failures if preference is None or failure.plugin == preference.plugin
     )
     entries = [entry for entry in table.entries if preference is None or preference.admits(entry)]
     compilers = [

@@ -8,7 +8,7 @@ from functools import cache
 from itertools import product
 
 from dllama_ops.check.selection import Compiler, Selection
-from dllama_ops.errors import PluginFault
+from dllama_ops.errors import PluginFailure
 from dllama_ops.kernel import KernelFactory, KernelKey
 from dllama_ops.table import KernelEntry
 from dllama_ops.testing import (
@@ -100,7 +100,7 @@ class CheckReport:
     seed: int
     kernels: tuple[KernelResult, ...]
     segments: tuple[SegmentResult, ...]
-    broken: tuple[PluginFault, ...]
+    broken: tuple[PluginFailure, ...]
 
     @property
     def passed(self) -> bool:

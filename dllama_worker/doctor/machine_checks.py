@@ -58,15 +58,19 @@ def _kernels(prefer: str) -> Finding:
             "kernels", str(error), Grade.FAILURE, "see dllama-ops list", exit_code=ExitCode.USAGE
         )
     source = table.get(_MATMUL).source if _MATMUL in table.choices else "none"
-    facts = {"matmul": source, "plugins": table.plugins, "broken": [fault.plugin for fault in table.faults]}
+    facts = {
+        "matmul": source,
+        "plugins": table.plugins,
+        "broken": [failure.plugin for failure in table.failures],
+    }
     text = f"{source} for matmuls, of {', '.join(table.plugins)}"
     grade, advice = _kernel_advice(table, source)
     return Finding("kernels", text, grade, advice, facts)
 
 
 def _kernel_advice(table: KernelTable, source: str) -> tuple[Grade, str]:
-    if table.faults:
-        return Grade.WARNING, f"mend or uninstall {table.faults[0].plugin}: {table.faults[0].reason}"
+    if table.failures:
+        return Grade.WARNING, f"mend or uninstall {table.failures[0].plugin}: {table.failures[0].reason}"
     if native.unavailable is not None:
         return Grade.WARNING, f"native kernels are many times faster: {native.unavailable}"
     if source == "numpy":

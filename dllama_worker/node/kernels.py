@@ -25,6 +25,6 @@ def choose_kernels(prefer: str, report: Report) -> KernelTable:
         report.info(
             "no_native_kernels", f"no native kernels: {native.unavailable}", reason=native.unavailable
         )
-    for fault in table.faults:
-        report.warning("plugin_fault", f"{fault}; going on without it", plugin=fault.plugin)
+    for failure in table.failures:
+        report.warning("plugin_fault", f"{failure}; going on without it", plugin=failure.plugin)
     return table

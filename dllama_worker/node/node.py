@@ -78,8 +78,8 @@ class Node:
 
     def _compile(self, ops: tuple[BoundOp, ...], report: Report) -> CompiledSegment:
         choice = compile_segment(self._table.compilers, ops, self._n_threads)
-        for fault in choice.faults:
-            report.warning("plugin_fault", str(fault))
+        for failure in choice.failures:
+            report.warning("plugin_fault", str(failure))
         return choice.segment
 
     def _start(self) -> None:

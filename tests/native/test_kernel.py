@@ -133,7 +133,7 @@ def test_without_the_extension_there_is_a_reason_and_no_kernel() -> None:
         "from dllama_ops import native, build_kernel_table, make_plugin_manager\n"
         "table = build_kernel_table(make_plugin_manager())\n"
         "assert 'not built' in native.unavailable, native.unavailable\n"
-        "assert {e.plugin for e in table.entries} == {'numpy'} and table.faults == (), table\n"
+        "assert {e.plugin for e in table.entries} == {'numpy'} and table.failures == (), table\n"
         "from dllama_ops.listing import table_as_text\n"
         "assert 'no native kernels' in table_as_text(table)\n"
     )

@@ -57,7 +57,7 @@ def _raises(ops: Sequence[BoundOp]) -> Any:
 def test_kernels_run_in_order_where_no_plugin_takes_the_segment() -> None:
     choice = _compile(shy=Compiler(lambda ops: None))
     assert isinstance(choice.segment, SequentialSegment)
-    assert (choice.plugin, choice.reason, choice.faults) == (None, "no plugin takes it whole", ())
+    assert (choice.plugin, choice.reason, choice.failures) == (None, "no plugin takes it whole", ())
     _Counts.calls = []
     choice.segment.forward(3)
     choice.segment.forward(1)
@@ -114,13 +114,13 @@ def test_a_plugin_that_fails_to_compile_is_passed_over_and_on_record() -> None:
         c=Compiler(lambda ops: WHOLE, (MUL, 7, "")),
     )
     assert choice.plugin == "c"
-    assert [str(fault) for fault in choice.faults] == [
+    assert [str(fault) for fault in choice.failures] == [
         "plugin 'a' failed to compile a segment: RuntimeError: out of registers",
         "plugin 'b' failed to compile a segment: expected an object with forward(batch_size), got 'a segment'",
     ]
     alone = _compile(a=Compiler(_raises))
     assert alone.plugin is None
-    assert len(alone.faults) == 1
+    assert len(alone.failures) == 1
 
 
 def test_plugins_without_the_hook_are_not_asked() -> None:

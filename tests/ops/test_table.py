@@ -134,7 +134,7 @@ def test_a_plugin_that_raises_contributes_nothing_and_is_on_record() -> None:
     table = build_kernel_table(manager(numpy=reference(), fails=Fails()))
     assert _chosen(table)[0] == "numpy"
     assert [entry.plugin for entry in table.entries] == ["numpy", "numpy"]
-    (fault,) = table.faults
+    (fault,) = table.failures
     assert (fault.plugin, fault.stage) == ("fails", "register its kernels")
     assert "RuntimeError: no such processor" in str(fault)
 
@@ -155,12 +155,12 @@ def test_a_plugin_that_offers_nonsense_is_on_record(offer: Offers, message: str,
     offer._swallow = swallow
     table = build_kernel_table(manager(numpy=reference(), odd=offer))
     assert _chosen(table)[0] == "numpy"
-    assert message in table.faults[0].reason
+    assert message in table.failures[0].reason
 
 
 def test_a_plugin_that_offers_a_key_twice_is_on_record() -> None:
     table = build_kernel_table(manager(numpy=reference(), twice=Plugin((MUL, 1, "a"), (MUL, 2, "a"))))
-    assert "MUL F32_F32_F32 is registered twice with the variant 'a'" in table.faults[0].reason
+    assert "MUL F32_F32_F32 is registered twice with the variant 'a'" in table.failures[0].reason
     assert _chosen(table)[0] == "numpy"
 
 
