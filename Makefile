@@ -79,7 +79,7 @@ lint-native: $(TOOLS)/.native
 		$(CXX_FILES) $(NATIVE)/CMakeLists.txt tests/native/cpp/CMakeLists.txt
 	cmake -S $(NATIVE) -B build/$@ -DCMAKE_EXPORT_COMPILE_COMMANDS=ON \
 		-DPython_EXECUTABLE=$(CURDIR)/$(TOOLS_BIN)/python -Dnanobind_DIR=$$($(TOOLS_BIN)/python -m nanobind --cmake_dir)
-	$(TOOLS_BIN)/run-clang-tidy.py -clang-tidy-binary $(TOOLS_BIN)/clang-tidy -p build/$@ -j 2 -quiet '/src/.*[.]cpp$$'
+	$(TOOLS_BIN)/run-clang-tidy.py -clang-tidy-binary $(TOOLS_BIN)/clang-tidy -p build/$@ -j 2 -quiet '^$(CURDIR)/$(NATIVE)/src/'
 
 # Their versions are fixed: another one lays code out differently.
 $(TOOLS)/.native: Makefile

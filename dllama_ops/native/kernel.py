@@ -15,10 +15,10 @@ from dllama_ops.native import _core
 from dllama_ops.params import RopeParams
 from dllama_ops.reference.rope import fill_cache
 
-__all__ = ["NativeKernel", "engine_for", "native_factory", "run", "run_timed"]
+__all__ = ["KIND_NAMES", "NativeKernel", "engine_for", "native_factory", "run", "run_timed"]
 
 #: What indexes of a kind are called in errors.
-_KINDS = MappingProxyType(
+KIND_NAMES = MappingProxyType(
     {
         _core.FaultKind.TOKEN: "tokens",
         _core.FaultKind.POSITION: "positions",
@@ -57,7 +57,7 @@ def _check(fault: tuple[int, _core.FaultKind, float, int] | None, contexts: list
         index, kind, value, limit = fault
         context = contexts[index]
         op = f"{context.key} {context.name!r} of layer {context.index}"
-        raise KernelDataError(op, _KINDS[kind], value, limit)
+        raise KernelDataError(op, KIND_NAMES[kind], value, limit)
 
 
 class NativeKernel:

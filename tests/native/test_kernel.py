@@ -21,7 +21,7 @@ if native.unavailable is not None:
     pytest.skip(f"no native kernels: {native.unavailable}", allow_module_level=True)
 
 from dllama_ops.native import _core
-from dllama_ops.native.kernel import engine_for, native_factory
+from dllama_ops.native.kernel import KIND_NAMES, engine_for, native_factory
 
 VARIANTS = _core.kernel_sets()
 MATMUL = KernelKey(OpCode.MATMUL, OpQuantType.Q80_Q40_F32)
@@ -112,6 +112,17 @@ def test_an_op_without_a_weight_takes_none() -> None:
     )
     with pytest.raises(TypeError, match="SILU"):
         kernel.load_weight(0, b"1")
+
+
+def test_every_kind_of_fault_has_a_name_in_errors() -> None:
+    assert set(KIND_NAMES) == set(_core.FaultKind)
+    assert len(set(KIND_NAMES.values())) == len(KIND_NAMES)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_only_plans_use_is_no_key(variant: str) -> None:
+    assert not _core.has_kernel(variant, 1000, OpQuantType.Q80_Q80_Q80)
+    assert not _core.has_kernel(variant, 999, OpQuantType.F32_F32_F32)
 
 
 def test_ops_share_one_team_of_threads() -> None:

@@ -126,6 +126,7 @@ private:
 
     static std::vector<PlanOp> planned(const std::vector<std::shared_ptr<Op>> &ops) {
         std::vector<PlanOp> list;
+        list.reserve(ops.size());
         for (const std::shared_ptr<Op> &op : ops)
             list.push_back(op->planned());
         return list;
