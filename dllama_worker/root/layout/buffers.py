@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 
 from dllama_proto.enums import FloatType
 from dllama_proto.messages import BufferConfig, Size3D
@@ -56,61 +58,102 @@ class Buffers:
     v_caches: tuple[int, ...]
 
 
-def lay_buffers(shape: NodeShape) -> Buffers:
-    """Lay out the buffers of a node.
+@dataclass(frozen=True, slots=True)
+class _Buffer:
+    """One buffer: its ``name`` on the wire and its size on a node of some shape.
 
-    What ops see through a *batched slice* (only ``z``) is so wide that a node's slice, width / n_nodes at
-    its index, has the width of its own heads.
+    ``twin_of`` is the buffer of which this is the quantised twin: with F32 sync both are that one.
     """
-    header = shape.header
-    n_active = max(header.n_active_experts, 1)
-    norm_columns = max(shape.n_heads0, len(shape.share.kv_heads), 1) if header.has_qk_norm else 1
-    rows, sync = shape.rows, shape.sync_type
-    sizes: dict[str, tuple[str, Size3D]] = {
-        "x": ("x", rows(header.dim)),
-        "y": ("y", rows(header.dim)),
-        "yq": ("q_y", rows(header.dim, float_type=sync)),
-        "z": ("z", rows(shape.q_dim0 * shape.n_nodes)),
-        "zq_slice": ("q_z_slice", rows(shape.q_dim0, float_type=sync)),
-        "q": ("q", rows(shape.q_dim0)),
-        "k_temp": ("k_temp", rows(shape.kv_dim0)),
-        "v_temp": ("v_temp", rows(shape.kv_dim0)),
-        "inv_rms": ("inv_rms", rows(norm_columns)),
-        "rope_cache": ("rope_cache", shape.rope_slice().cache_size),
-        "att": ("att", rows(shape.n_heads0 * header.seq_len)),
-        "logits": ("lg", rows(shape.vocab0)),
-        "d": ("d", rows(shape.ff_dim0)),
-        "dq": ("q_d", rows(shape.ff_dim0, float_type=sync)),
-        "l": ("l", rows(shape.ff_dim0)),
-        "gate": ("gt", rows(max(header.n_experts, 1))),
-        "active_expert_indexes": ("act_exp_ix", rows(n_active)),
-        "moe_y": ("moe_y", rows(header.dim, z=n_active)),
-        "moe_yq": ("q_moe_y", rows(header.dim, z=n_active, float_type=sync)),
-        "moe_d": ("moe_d", rows(shape.ff_dim0, z=n_active)),
-        "moe_dq": ("q_moe_d", rows(shape.ff_dim0, z=n_active, float_type=sync)),
-        "moe_l": ("moe_l", rows(shape.ff_dim0, z=n_active)),
-        "moe_scale": ("moe_s", rows(1, z=n_active)),
+
+    name: str
+    size: Callable[[NodeShape], Size3D]
+    twin_of: str = ""
+
+
+def _n_active(shape: NodeShape) -> int:
+    """Experts that a row goes to; a model without any counts as having one."""
+    return max(shape.header.n_active_experts, 1)
+
+
+def _norm_columns(shape: NodeShape) -> int:
+    """Root mean squares that are kept for a row: one a head, where heads are normed, or one."""
+    return max(shape.n_heads0, len(shape.share.kv_heads), 1) if shape.header.has_qk_norm else 1
+
+
+def _dim(shape: NodeShape, *, z: int = 1, quantized: bool = False) -> Size3D:
+    """Size of rows as wide as the model."""
+    return shape.rows(shape.header.dim, z=z, float_type=shape.sync_type if quantized else FloatType.F32)
+
+
+def _hidden(shape: NodeShape, *, z: int = 1, quantized: bool = False) -> Size3D:
+    """Size of rows as wide as the node's feed-forward columns."""
+    return shape.rows(shape.ff_dim0, z=z, float_type=shape.sync_type if quantized else FloatType.F32)
+
+
+#: Every buffer but the caches, in the order of the wire. What ops see through a *batched slice* (only ``z``) is so
+#: wide that a node's slice, width / n_nodes at its index, has the width of its own heads.
+_BUFFERS: Mapping[str, _Buffer] = MappingProxyType(
+    {
+        "x": _Buffer("x", _dim),
+        "y": _Buffer("y", _dim),
+        "yq": _Buffer("q_y", lambda shape: _dim(shape, quantized=True), twin_of="y"),
+        "z": _Buffer("z", lambda shape: shape.rows(shape.q_dim0 * shape.n_nodes)),
+        "zq_slice": _Buffer(
+            "q_z_slice", lambda shape: shape.rows(shape.q_dim0, float_type=shape.sync_type)
+        ),
+        "q": _Buffer("q", lambda shape: shape.rows(shape.q_dim0)),
+        "k_temp": _Buffer("k_temp", lambda shape: shape.rows(shape.kv_dim0)),
+        "v_temp": _Buffer("v_temp", lambda shape: shape.rows(shape.kv_dim0)),
+        "inv_rms": _Buffer("inv_rms", lambda shape: shape.rows(_norm_columns(shape))),
+        "rope_cache": _Buffer("rope_cache", lambda shape: shape.rope_slice().cache_size),
+        "att": _Buffer("att", lambda shape: shape.rows(shape.n_heads0 * shape.header.seq_len)),
+        "logits": _Buffer("lg", lambda shape: shape.rows(shape.vocab0)),
+        "d": _Buffer("d", _hidden),
+        "dq": _Buffer("q_d", lambda shape: _hidden(shape, quantized=True), twin_of="d"),
+        "l": _Buffer("l", _hidden),
+        "gate": _Buffer("gt", lambda shape: shape.rows(max(shape.header.n_experts, 1))),
+        "active_expert_indexes": _Buffer("act_exp_ix", lambda shape: shape.rows(_n_active(shape))),
+        "moe_y": _Buffer("moe_y", lambda shape: _dim(shape, z=_n_active(shape))),
+        "moe_yq": _Buffer(
+            "q_moe_y", lambda shape: _dim(shape, z=_n_active(shape), quantized=True), twin_of="moe_y"
+        ),
+        "moe_d": _Buffer("moe_d", lambda shape: _hidden(shape, z=_n_active(shape))),
+        "moe_dq": _Buffer(
+            "q_moe_d", lambda shape: _hidden(shape, z=_n_active(shape), quantized=True), twin_of="moe_d"
+        ),
+        "moe_l": _Buffer("moe_l", lambda shape: _hidden(shape, z=_n_active(shape))),
+        "moe_scale": _Buffer("moe_s", lambda shape: shape.rows(1, z=_n_active(shape))),
     }
-    twins = {"yq": "y", "dq": "d", "moe_yq": "moe_y", "moe_dq": "moe_d"}
+)
+
+
+def lay_buffers(shape: NodeShape) -> Buffers:
+    """Lay out the buffers of a node: those of its ops, then the caches of each layer."""
     configs: list[BufferConfig] = []
     at: dict[str, int] = {}
-    for field in fields(BufferIndexes):
-        if not shape.is_quantized and field.name in twins:
-            at[field.name] = at[twins[field.name]]
+    for key, buffer in _BUFFERS.items():
+        if buffer.twin_of and not shape.is_quantized:
+            at[key] = at[buffer.twin_of]
             continue
-        name, size = sizes[field.name]
+        size = buffer.size(shape)
         if size.x == 0:
-            at[field.name] = _ABSENT
+            at[key] = _ABSENT
             continue
-        at[field.name] = len(configs)
-        configs.append(BufferConfig(size, name))
+        at[key] = len(configs)
+        configs.append(BufferConfig(size, buffer.name))
     first_cache = len(configs)
-    if shape.n_heads0:
-        cache = Size3D.of(FloatType.F32, y=header.seq_len, x=shape.kv_dim0)
-        configs += [BufferConfig(cache, name) for _ in range(header.n_layers) for name in ("k", "v")]
+    configs += _caches(shape)
     return Buffers(
         configs=tuple(configs),
         at=BufferIndexes(**at),
         k_caches=tuple(range(first_cache, len(configs), 2)),
         v_caches=tuple(range(first_cache + 1, len(configs), 2)),
     )
+
+
+def _caches(shape: NodeShape) -> list[BufferConfig]:
+    """Return keys and values of each layer, by turns; none on a node without heads."""
+    if not shape.n_heads0:
+        return []
+    size = Size3D.of(FloatType.F32, y=shape.header.seq_len, x=shape.kv_dim0)
+    return [BufferConfig(size, name) for _ in range(shape.header.n_layers) for name in ("k", "v")]
