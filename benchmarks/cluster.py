@@ -26,7 +26,7 @@ from nodes import Figures, Model, NodeFigures, run_cluster
 from rich.console import Console
 from rich.table import Table
 
-from dllama_worker.model.presets import PRESETS
+from dllama_proto.model_shapes import MODEL_SHAPES
 
 _MEGABYTE = 1e6
 
@@ -57,7 +57,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--clusters", nargs="+", default=["PP"], metavar="WORD", help="default: PP")
     parser.add_argument("--cpp", type=Path, metavar="PATH", help="the C++ program, dllama, for every C")
     parser.add_argument(
-        "--shape", choices=sorted(PRESETS), default="llama-100m", help="of a synthetic model"
+        "--shape", choices=sorted(MODEL_SHAPES), default="llama-100m", help="of a synthetic model"
     )
     parser.add_argument("--weights", choices=("q40", "f32"), default="q40")
     parser.add_argument("--models", type=Path, default=Path("build/models"), help="where they lie")

@@ -154,14 +154,16 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    from dllama_ops.bench import MODELS, measure, memory_bandwidth, workloads
+    from dllama_ops.bench import measure, memory_bandwidth, model_shape, workloads
     from dllama_ops.bench.report import as_json, as_text, save_roofline
     from dllama_ops.errors import OpsError
     from dllama_ops.plugins import make_plugin_manager
     from dllama_ops.table import build_kernel_table
 
-    if arguments.model not in MODELS:
-        print(f"dllama-ops bench: error: --model: expected one of {', '.join(MODELS)}", file=sys.stderr)
+    try:
+        shape = model_shape(arguments.model)
+    except ValueError as error:
+        print(f"dllama-ops bench: error: --model: {error}", file=sys.stderr)
         return 2
     if min(*arguments.rows, arguments.nthreads) < 1 or arguments.position < 0:
         print(
@@ -178,7 +180,7 @@ def _bench(arguments: argparse.Namespace) -> int:
     measurements = [
         measure(workload, entry, arguments.nthreads)
         for rows in arguments.rows
-        for workload in workloads(MODELS[arguments.model], rows, arguments.position)
+        for workload in workloads(shape, rows, arguments.position)
         for entry in table.entries
         if entry.key == workload.key and (arguments.all or entry is table.get(workload.key))
     ]

@@ -1,7 +1,7 @@
-"""Numbers that name things on the wire, under the C++ names without their prefix.
+"""Numbers that name things on the wire and in files, under the C++ names without their prefix.
 
-Sources: ``nn-quants.hpp`` (float types), ``nn-core.hpp`` (everything else). This module imports nothing
-but the standard library, so that kernels can use it without pulling in a parser.
+Sources: ``nn-quants.hpp`` (float types), ``llm.hpp`` (model families), ``nn-core.hpp`` (everything else). This
+module imports nothing but the standard library, so that kernels can use it without pulling in a parser.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import re
 from enum import IntEnum
 
 __all__ = [
+    "ArchType",
     "FloatType",
     "OpCode",
     "OpQuantType",
@@ -19,6 +20,14 @@ __all__ = [
     "SyncType",
     "op_quant_type",
 ]
+
+
+class ArchType(IntEnum):
+    """Model families (C++ ``LlmArchType``)."""
+
+    LLAMA = 0xABCD00
+    QWEN3 = 0xABCD01
+    QWEN3_MOE = 0xABCD02
 
 
 class FloatType(IntEnum):

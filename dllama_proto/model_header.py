@@ -13,20 +13,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from dllama_proto.enums import FloatType, RopeType
+from dllama_proto.enums import ArchType, FloatType, RopeType
 from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.floats import is_whole_blocks
 from dllama_proto.schemas.model_file import MODEL_PAIR, MODEL_PREFIX, ModelKey
 
 __all__ = ["ArchType", "HiddenAct", "ModelHeader", "ModelKey"]
-
-
-class ArchType(IntEnum):
-    """Model families (C++ ``LlmArchType``)."""
-
-    LLAMA = 0xABCD00
-    QWEN3 = 0xABCD01
-    QWEN3_MOE = 0xABCD02
 
 
 class HiddenAct(IntEnum):

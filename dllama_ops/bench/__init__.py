@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from dllama_ops.bench.measure import Measurement, measure, memory_bandwidth
-from dllama_ops.bench.shapes import MODELS, ModelShape
 from dllama_ops.bench.workloads import Workload, workloads
+from dllama_proto.model_shapes import MODEL_SHAPES as MODELS
+from dllama_proto.model_shapes import ModelShape, model_shape
 
-__all__ = ["MODELS", "Measurement", "ModelShape", "Workload", "measure", "memory_bandwidth", "workloads"]
+__all__ = [
+    "MODELS",
+    "Measurement",
+    "ModelShape",
+    "Workload",
+    "measure",
+    "memory_bandwidth",
+    "model_shape",
+    "workloads",
+]

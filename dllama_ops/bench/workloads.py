@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from dllama_ops import params
-from dllama_ops.bench.shapes import ModelShape
 from dllama_ops.kernel import KernelKey, OpContext
 from dllama_ops.tensor import Tensor, WeightSpec
 from dllama_proto.enums import FloatType, OpCode, OpQuantType, RopeType, op_quant_type
 from dllama_proto.floats import n_bytes, quantize_q80
+from dllama_proto.model_shapes import ModelShape
 
 __all__ = ["Workload", "workloads"]
 
@@ -43,7 +43,7 @@ class Workload:
 def workloads(model: ModelShape, batch_size: int, position: int) -> Iterator[Workload]:
     """Yield the ops of a layer and of the logits, for rows at ``position``."""
     maker = _Maker(batch_size, position)
-    dim, hidden, z = model.dim, model.hidden_dim, max(model.n_active_experts, 1)
+    dim, hidden, z = model.dim, model.ff_dim, max(model.n_active_experts, 1)
     experts = model.n_experts, model.n_active_experts
     plain = 0, 0
     yield maker.simple("merge", OpCode.MERGE_ADD, _Q80, _F32, 2 * dim, dim)

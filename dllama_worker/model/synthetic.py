@@ -22,9 +22,10 @@ from dllama_proto.enums import FloatType
 from dllama_proto.floats import BLOCK_SIZE, Q40_BLOCK
 from dllama_proto.model_file import TensorEntry, encode_model_header, tensor_entries
 from dllama_proto.model_header import ModelHeader
+from dllama_proto.model_shapes import MODEL_SHAPES, OTHER_NAMES
 from dllama_proto.names import WeightName
 from dllama_proto.tokenizer_file import TokenizerFile, encode_tokenizer
-from dllama_worker.model.presets import PRESETS, preset_header
+from dllama_worker.model.presets import preset_header
 
 __all__ = ["main", "write_model", "write_tokenizer"]
 
@@ -35,8 +36,8 @@ _PIECE = 1 << 22
 def write_model(path: Path, preset: str, weights: FloatType, seed: int, sharpness: float = 1.0) -> None:
     """Write a preset's model with random weights, F32 or Q40.
 
-    ``sharpness`` scales the classifier: larger ones make wider gaps between logits. Raises KeyError for an
-    unknown name, ValueError for another float type.
+    ``sharpness`` scales the classifier: larger ones make wider gaps between logits. Raises ValueError for
+    an unknown name or another float type.
     """
     if weights not in (FloatType.F32, FloatType.Q40):
         raise ValueError(f"models are made with F32 or Q40 weights, not {weights.name}")
@@ -102,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m dllama_worker.model.synthetic",
         description="Write a model of a known shape with random weights, and a tokenizer for it.",
     )
-    parser.add_argument("preset", choices=PRESETS)
+    parser.add_argument("preset", choices=[*MODEL_SHAPES, *OTHER_NAMES])
     parser.add_argument("weights", choices=["f32", "q40"])
     parser.add_argument("model", type=Path)
     parser.add_argument("tokenizer", type=Path)

@@ -19,7 +19,8 @@ from dllama_proto.model_file import (
     tensor_entries,
 )
 from dllama_proto.model_header import ArchType, HiddenAct, ModelHeader, ModelKey
-from dllama_worker.model.presets import PRESETS, preset_header
+from dllama_proto.model_shapes import MODEL_SHAPES
+from dllama_worker.model.presets import preset_header
 from tests.helpers.captures import CASES, GOLDEN, load
 
 _TINY = (GOLDEN / "models" / "tiny-q40.m").read_bytes()
@@ -222,7 +223,7 @@ def test_a_header_that_claims_two_thousand_million_layers_costs_nothing() -> Non
         check_file_size(moe, 1_000_000)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", MODEL_SHAPES)
 def test_every_preset_is_a_model_whose_header_comes_back(preset: str) -> None:
     for weights in (FloatType.F32, FloatType.Q40):
         header = preset_header(preset, weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,16 @@ QUICK = ["bench", "--model", "tiny", "--rows", "1", "3", "--position", "5"]
 def test_workloads_keep_the_contract(model: str, rows: int) -> None:
     shape = bench.MODELS[model]
     if shape.vocab_size > 1000:
-        shape = bench.ModelShape(256, 96, 8, 2, 32, 320, shape.n_experts, shape.n_active_experts)
+        shape = replace(
+            shape,
+            dim=256,
+            hidden_dim=96,
+            n_heads=8,
+            n_kv_heads=2,
+            head_dim=32,
+            vocab_size=320,
+            moe_hidden_dim=96 if shape.n_experts else 0,
+        )
     for workload in bench.workloads(shape, rows, 7):
         context = workload.make(1)
         assert check_context(context) == [], workload.name

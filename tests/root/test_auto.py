@@ -16,11 +16,12 @@ import pytest
 from dllama_proto.endpoint import Endpoint
 from dllama_proto.enums import FloatType
 from dllama_proto.limits import Limits
+from dllama_proto.model_shapes import MODEL_SHAPES
 from dllama_proto.verify import verify_net_config, verify_node_config
 from dllama_worker import Worker
 from dllama_worker.demo import MODEL_PATH
 from dllama_worker.errors import PeerLost, UsageError
-from dllama_worker.model.presets import PRESETS, preset_header
+from dllama_worker.model.presets import preset_header
 from dllama_worker.model.reader import open_model
 from dllama_worker.node.binding import bind
 from dllama_worker.node.kernels import choose_kernels
@@ -40,7 +41,7 @@ _TABLE = choose_kernels("", Report())
 _AUTO = parse_split("auto")
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", MODEL_SHAPES)
 @pytest.mark.parametrize("weights", [FloatType.F32, FloatType.Q40])
 def test_probes_are_sound_and_no_larger_than_asked_for(preset: str, weights: FloatType) -> None:
     header = preset_header(preset, weights)

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dllama_proto.enums import FloatType
+from dllama_proto.model_shapes import MODEL_SHAPES
 from dllama_worker.errors import UsageError
-from dllama_worker.model.presets import PRESETS, preset_header
+from dllama_worker.model.presets import preset_header
 from dllama_worker.sharding.apportion import (
     max_nodes,
     partition_by_weights,
@@ -59,7 +60,7 @@ def test_the_vocabulary_is_cut_equally_and_filled_up() -> None:
     assert partition.n_logits == 513
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", MODEL_SHAPES)
 def test_an_even_split_is_the_cpp_roots_where_that_has_one(preset: str) -> None:
     header = preset_header(preset, FloatType.Q40)
     for n_nodes in range(1, min(max_nodes(header), 12) + 1):

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from dllama_proto.enums import FloatType
+from dllama_proto.model_shapes import MODEL_SHAPES
 from dllama_worker.errors import UsageError
-from dllama_worker.model.presets import PRESETS, preset_header
+from dllama_worker.model.presets import preset_header
 from dllama_worker.sharding.partition import NodeShare, Partition, even_node_counts, even_partition
 
 _GQA = preset_header("gqa", FloatType.Q40)
 _HALVES = even_partition(_GQA, 2).shares
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", MODEL_SHAPES)
 def test_an_even_partition_covers_everything_once(preset: str) -> None:
     header = preset_header(preset, FloatType.Q40)
     for n_nodes in even_node_counts(header):

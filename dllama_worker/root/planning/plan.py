@@ -7,8 +7,9 @@ from pathlib import Path
 
 from dllama_proto.enums import FloatType
 from dllama_proto.model_header import ModelHeader
+from dllama_proto.model_shapes import MODEL_SHAPES
 from dllama_worker.errors import UsageError
-from dllama_worker.model.presets import PRESETS, preset_header
+from dllama_worker.model.presets import preset_header
 from dllama_worker.model.reader import open_model
 from dllama_worker.root.layout import sync_type_of
 from dllama_worker.root.planning.choose import choose_partition
@@ -53,9 +54,13 @@ def header_of(model: str, weights: str, max_seq_len: int = 0) -> ModelHeader:
     """Return the header of a model file, or of a preset. Raises UsageError."""
     if Path(model).exists():
         return open_model(Path(model), max_seq_len).header
-    if model not in PRESETS:
-        raise UsageError(f"{model} is neither a file nor one of the known shapes: {', '.join(PRESETS)}")
-    return preset_header(model, FloatType[weights.upper()]).with_max_seq_len(max_seq_len)
+    try:
+        header = preset_header(model, FloatType[weights.upper()])
+    except ValueError:
+        raise UsageError(
+            f"{model} is neither a file nor one of the known shapes: {', '.join(MODEL_SHAPES)}"
+        ) from None
+    return header.with_max_seq_len(max_seq_len)
 
 
 def make_plan(options: PlanOptions) -> Plan:
@@ -93,9 +98,10 @@ def make_plan(options: PlanOptions) -> Plan:
 
 
 def _obstacle(header: ModelHeader) -> str:
-    """Say what keeps more nodes from sharing the model."""
+    """Say what keeps more nodes from sharing the model than ever can."""
+    too_many = max(max_nodes(header), *possible_node_counts(header)) + 1
     try:
-        partition_for(header, EVEN, max_nodes(header) + 1)
+        partition_for(header, EVEN, too_many)
     except UsageError as error:
         return str(error)
     return ""
