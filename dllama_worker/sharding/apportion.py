@@ -96,11 +96,14 @@ def partition_by_weights(header: ModelHeader, weights: Sequence[float]) -> Parti
 
 
 def possible_node_counts(header: ModelHeader) -> list[int]:
-    """Return the numbers of computing nodes that can share a model with equal weights."""
+    """Return the numbers of computing nodes that can share a model with equal weights, rising.
+
+    The C++ root's are among them: of float32 columns it gives nodes fewer than are cut off here otherwise.
+    """
     unit, counts = _head_unit(header), range(1, max_nodes(header) + 1)
-    if unit == 1:  # groups can be parted anywhere, so nothing is in the way
-        return list(counts)
-    return [n for n in counts if _share_heads(header, unit, [1.0] * n) is not None]
+    # With a unit of 1 groups can be parted anywhere, so nothing is in the way.
+    shared = [n for n in counts if unit == 1 or _share_heads(header, unit, [1.0] * n) is not None]
+    return sorted({*shared, *even_node_counts(header)})
 
 
 def max_nodes(header: ModelHeader) -> int:

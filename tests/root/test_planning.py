@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from dllama_proto.enums import FloatType
+from dllama_proto.model_file import encode_model_header, tensor_entries
+from dllama_proto.model_header import ArchType, ModelHeader, ModelKey
 from dllama_proto.sync_plan import plan_link
 from dllama_worker.errors import UsageError
 from dllama_worker.model.presets import preset_header
 from dllama_worker.node.memory import memory_need
-from dllama_worker.root.cli import main
+from dllama_worker.root.cli import main, make_parser
 from dllama_worker.root.layout import build_layout
 from dllama_worker.root.planning.choose import check_fit, choose_partition
 from dllama_worker.root.planning.demand import NodeDemand, SegmentWork, count_demand
 from dllama_worker.root.planning.estimate import NodeSpeed, estimate, sync_seconds
 from dllama_worker.root.planning.links import LINKS, LinkSpeed, parse_link
+from dllama_worker.root.planning.options import PlanOptions, plan_options
+from dllama_worker.root.planning.plan import make_plan
+from dllama_worker.root.planning.show import print_plan
 from dllama_worker.sharding.apportion import partition_by_weights, partition_evenly
 from dllama_worker.sharding.split import parse_memory
 
@@ -206,3 +213,53 @@ def test_arguments_that_contradict_each_other(
     with pytest.raises(SystemExit, match="2"):
         main(["plan", *arguments])
     assert complaint in capsys.readouterr().err
+
+
+def _f32_model(path: Path, **sizes: int) -> None:
+    """Write a model of zeros, float32."""
+    keys = {ModelKey[name.upper()]: value for name, value in sizes.items()}
+    header = ModelHeader.from_pairs(
+        [(ModelKey.ARCH, ArchType.LLAMA), (ModelKey.WEIGHT_FLOAT_TYPE, FloatType.F32), *keys.items()]
+    )
+    last = max(tensor_entries(header), key=lambda entry: entry.offset)
+    with path.open("wb") as file:
+        file.write(encode_model_header(header))
+        file.truncate(last.offset + last.n_bytes)
+
+
+def test_a_count_that_only_the_cpp_root_cuts_is_possible_and_the_next_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """96 float32 columns are three units of 32, but the C++ root gives four nodes 24 each."""
+    model = tmp_path / "narrow.m"
+    _f32_model(model, dim=64, hidden_dim=96, n_layers=1, n_heads=4, n_kv_heads=4, vocab_size=64, seq_len=32)
+    plan = _plan(capsys, "--model", str(model), "--nodes", "4")
+    assert plan["possible_nodes"] == [1, 2, 3, 4]
+    assert plan["cpp_root_nodes"] == [1, 2, 4]
+    assert "5 computing nodes cannot share this model" in plan["impossible"]
+    assert main(["plan", "--model", str(model), "--nodes", "4"]) == 0
+    assert "not possible: 5 computing nodes cannot share" in capsys.readouterr().out
+
+
+def test_without_an_obstacle_nothing_is_said_of_one(capsys: pytest.CaptureFixture[str]) -> None:
+    options = plan_options_of("--model", "gqa", "--nodes", "2")
+    plan = replace(make_plan(options), obstacle="")
+    print_plan(plan, options, Console(highlight=False, width=160))
+    assert "not possible" not in capsys.readouterr().out
+
+
+def plan_options_of(*arguments: str) -> PlanOptions:
+    parser = make_parser()
+    return plan_options(parser, parser.parse_args(["plan", *arguments]))
+
+
+def test_a_name_is_shown_as_it_is_and_never_read_as_markup(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Path("[red]tiny[") / "red] [bold].m"  # the directory gives a closing tag its slash
+    golden = Path(__file__).parents[1] / "data/golden/models/tiny-q40.m"
+    monkeypatch.chdir(tmp_path)
+    model.parent.mkdir()
+    model.write_bytes(golden.read_bytes())
+    assert main(["plan", "--model", str(model), "--nodes", "1"]) == 0
+    assert capsys.readouterr().out.startswith("[red]tiny[/red] [bold].m: q40 weights, context ")

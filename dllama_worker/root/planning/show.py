@@ -5,15 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from dllama_worker.report import format_bytes
+from dllama_worker.report import counted, format_bytes
 from dllama_worker.root.planning.estimate import TokenTime
 from dllama_worker.root.planning.options import PlanOptions
 from dllama_worker.root.planning.plan import Plan
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 __all__ = ["plan_document", "print_plan"]
+
+_COLUMNS = (
+    "node",
+    "query heads",
+    "KV heads",
+    "hidden",
+    "weights",
+    "buffers",
+    "KV cache",
+    "memory",
+    "compute",
+)
+
+#: How rich shows what does not fit.
+_ALARM = "red"
 
 
 def plan_document(plan: Plan, options: PlanOptions) -> dict[str, Any]:
@@ -71,35 +87,42 @@ def _token(time: TokenTime) -> dict[str, float]:
 
 
 def print_plan(plan: Plan, options: PlanOptions, console: Console) -> None:
-    """Print the tables."""
-    from rich.table import Table
+    """Print the table of nodes, and around it what holds for all of them, a line each.
 
-    def say(text: str) -> None:
-        console.print(text, soft_wrap=True)
+    Everything is handed to rich as text, never as markup: a file's name may hold what looks like it.
+    """
+    from rich.text import Text
 
-    header, link = plan.header, options.link
-    say(
+    console.print(Text(_headline(plan, options)), soft_wrap=True)
+    console.print(_table(plan, options))
+    for line in (*_exchange(plan, options), *_outlook(plan)):
+        console.print(Text(line), soft_wrap=True)
+    if plan.lacking:
+        lacking = ", ".join(f"node {node}" for node in plan.lacking)
+        console.print(Text(f"does not fit: {lacking}", style=_ALARM), soft_wrap=True)
+
+
+def _headline(plan: Plan, options: PlanOptions) -> str:
+    header = plan.header
+    return (
         f"{options.model}: {header.weight_float_type.name.lower()} weights, context {header.seq_len}, "
-        f"{plan.partition.n_nodes} nodes, split {plan.split}"
+        f"{counted(plan.partition.n_nodes, 'node')}, split {plan.split}"
         + (" (what the C++ root does)" if plan.partition.is_even else "")
     )
+
+
+def _table(plan: Plan, options: PlanOptions) -> Table:
+    """Return what each node holds and computes, a row a node; what is too large is marked."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, header_style="bold")
-    for name in (
-        "node",
-        "query heads",
-        "KV heads",
-        "hidden",
-        "weights",
-        "buffers",
-        "KV cache",
-        "memory",
-        "compute",
-    ):
+    for name in _COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
     for entry in _nodes(plan, options):
-        memory = format_bytes(entry["memory_needed"])
+        memory = Text(format_bytes(entry["memory_needed"]))
         if not entry["fits"]:
-            memory = f"[red]{memory} of {format_bytes(entry['memory'])}[/red]"
+            memory = Text(f"{memory} of {format_bytes(entry['memory'])}", style=_ALARM)
         table.add_row(
             "root" if entry["node"] == 0 else str(entry["node"]),
             _range(entry["query_heads"]),
@@ -111,24 +134,27 @@ def print_plan(plan: Plan, options: PlanOptions, console: Console) -> None:
             memory,
             f"{1000 * entry['compute_seconds']:.1f} ms",
         )
-    console.print(table)
+    return table
+
+
+def _exchange(plan: Plan, options: PlanOptions) -> Iterator[str]:
+    """Yield what goes over each kind of link, and how fast the links are."""
     for name, n in plan.demand.links().items():
-        say(f"{name}: {format_bytes(n)} a token")
+        yield f"{name}: {format_bytes(n)} a token"
+    link = options.link
     shared = ", shared by all" if link.is_shared else ""
-    say(
-        f"link {link.name}: {link.bits_per_second / 1e6:g} Mbit/s{shared}, latency {1000 * link.latency:g} ms"
-    )
-    for words, time in (("first token", plan.first), (f"at position {header.seq_len - 1}", plan.last)):
-        say(
-            f"{words}: {time.tokens_per_second:.2f} tokens/s ({1000 * time.compute:.1f} ms computing, "
-            f"{1000 * time.sync:.1f} ms in syncs)"
-        )
-    say(
-        f"possible even splits: {_counts(plan.possible)} nodes (the C++ root: {', '.join(map(str, plan.cpp))})"
-    )
-    say(f"not possible: {plan.obstacle}")
-    if plan.lacking:
-        say(f"[red]does not fit: {', '.join(f'node {node}' for node in plan.lacking)}[/red]")
+    rate = f"{link.bits_per_second / 1e6:g} Mbit/s"
+    yield f"link {link.name}: {rate}{shared}, latency {1000 * link.latency:g} ms"
+
+
+def _outlook(plan: Plan) -> Iterator[str]:
+    """Yield the speed to expect, and which other numbers of nodes could share the model."""
+    yield f"first token: {plan.first}"
+    yield f"at position {plan.header.seq_len - 1}: {plan.last}"
+    cpp = ", ".join(map(str, plan.cpp))
+    yield f"possible even splits: {_counts(plan.possible)} nodes (the C++ root: {cpp})"
+    if plan.obstacle:
+        yield f"not possible: {plan.obstacle}"
 
 
 def _range(ends: list[int]) -> str:
