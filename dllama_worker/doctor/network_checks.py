@@ -11,6 +11,7 @@ from statistics import median
 from time import perf_counter
 
 from dllama_proto.endpoint import Endpoint
+from dllama_worker import timeouts
 from dllama_worker.doctor.finding import Finding, Grade
 from dllama_worker.errors import ExitCode
 from dllama_worker.worker.options import WorkerOptions
@@ -18,7 +19,6 @@ from dllama_worker.worker.options import WorkerOptions
 __all__ = ["check_peers", "check_ports"]
 
 _N_PINGS = 5
-_TIMEOUT = 15.0
 #: Milliseconds. A cable has a fifth of that, Wi-Fi many times as much.
 _SLOW = 1.0
 #: Two syncs a layer, of a model with as many layers as a node of this kind of cluster usually runs.
@@ -63,14 +63,14 @@ def _ping(host: str) -> Finding:
             command,
             capture_output=True,
             text=True,
-            timeout=_TIMEOUT,
+            timeout=timeouts.DOCTOR_PEER,
             check=False,
             env={**os.environ, "LC_ALL": "C"},
         )
     except FileNotFoundError:
         return Finding(name, "not measured", Grade.WARNING, "there is no ping program here: install one")
     except subprocess.TimeoutExpired:
-        return _unreachable(name, f"no answer in {_TIMEOUT:g} s")
+        return _unreachable(name, f"no answer in {timeouts.DOCTOR_PEER:g} s")
     times = re.search(
         r"= ([\d.]+)/([\d.]+)/([\d.]+)", run.stdout
     )  # least, mean, most, in all pings there are
@@ -87,7 +87,7 @@ def _connect(peer: Endpoint) -> Finding:
     try:
         for _ in range(_N_PINGS):
             before = perf_counter()
-            with socket.create_connection((peer.host, peer.port), timeout=_TIMEOUT):
+            with socket.create_connection((peer.host, peer.port), timeout=timeouts.DOCTOR_PEER):
                 times.append((perf_counter() - before) * 1000)
     except ConnectionRefusedError as error:
         return _unreachable(name, str(error.strerror), "the machine is there: is a worker running on it?")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from dllama_proto.endpoint import Endpoint
+from dllama_worker import timeouts
 from dllama_worker.errors import MachineError, UsageError
 from dllama_worker.monitoring.messages import MessageCounts
 from dllama_worker.monitoring.monitor import Monitor, WorkerPhase
@@ -29,7 +30,6 @@ _HEALTH = {
     WorkerPhase.SERVING: "serving",
     WorkerPhase.DRAINING: "draining",
 }
-_REQUEST_TIMEOUT = 10.0
 _MAX_REQUESTS = 8
 _PLAIN = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
 
@@ -139,7 +139,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = _REQUEST_TIMEOUT
+    timeout = timeouts.METRICS_REQUEST
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: probes come every few seconds."""

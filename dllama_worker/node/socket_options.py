@@ -6,10 +6,7 @@ import socket
 import struct
 import sys
 
-__all__ = ["KEEPALIVE", "bound_waits", "keep_alive", "send_at_once"]
-
-#: Seconds of silence after which the kernel asks a host whether it is still there; as many later it is given up.
-KEEPALIVE = 60.0
+__all__ = ["bound_waits", "keep_alive", "send_at_once"]
 
 _N_PROBES = 6
 

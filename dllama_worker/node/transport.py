@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from dllama_proto.endpoint import Endpoint
+from dllama_worker import timeouts
 from dllama_worker.errors import PeerLost
-from dllama_worker.node.socket_options import KEEPALIVE, bound_waits, keep_alive, send_at_once
+from dllama_worker.node.socket_options import bound_waits, keep_alive, send_at_once
 
-__all__ = ["Connected", "KEEPALIVE", "Link", "PendingConnection", "lost"]
+__all__ = ["Connected", "Link", "PendingConnection", "lost"]
 
 #: Buffers a system call takes at most (POSIX guarantees 16, Linux and macOS take 1024).
 _IOV_MAX = 1024
@@ -98,7 +99,7 @@ class Link:
     ``receive_some``, have none, but bound each wait (:meth:`set_stall_timeout`).
     """
 
-    def __init__(self, connection: Connected, name: str, keepalive: float = KEEPALIVE) -> None:
+    def __init__(self, connection: Connected, name: str, keepalive: float = timeouts.KEEPALIVE) -> None:
         """Take a connected socket over, or that of a pending connection. Raises PeerLost."""
         self.name = name
         self.sent_bytes = 0

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from dllama_worker import timeouts
 from dllama_worker.arguments import EachOnce, at_least, endpoint, not_negative
 from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS, set_up_logging
 from dllama_worker.node.library_threads import limit_library_threads
@@ -142,14 +143,14 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     add(
         "--sync-timeout",
         type=not_negative,
-        default=120.0,
+        default=timeouts.SYNC,
         metavar="SECONDS",
-        help="how long a worker may be silent during a forward, 0 for ever (default: 120)",
+        help=f"how long a worker may be silent during a forward, 0 for ever (default: {timeouts.SYNC:g})",
     )
     add(
         "--reconnect",
         type=not_negative,
-        default=0.0,
+        default=timeouts.RECONNECT,
         metavar="SECONDS",
         help="look for a lost worker for so long, then go on where it was lost (default: end)",
     )

@@ -11,21 +11,14 @@ from dllama_proto.endpoint import Endpoint
 from dllama_proto.events import Ack, AckKind
 from dllama_proto.limits import Limits
 from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, Peer
+from dllama_worker import timeouts
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.channel import Channel
 from dllama_worker.node.transport import Link, lost
 
 __all__ = ["Cluster"]
 
-#: Seconds a worker has to answer the phone, and then the greeting. A dead address must be told soon.
-_DIAL_TIMEOUT = 5.0
-_GREETING_TIMEOUT = 5.0
-
-#: Seconds it has to join the others and prepare for its part of the model; workers of ours have 60 for each.
-_CONFIGURE_TIMEOUT = 120.0
-
-#: Seconds that a patient root waits for a worker to listen again, and between two looks.
-_PATIENCE = 10.0
+#: Seconds between two looks whether a worker listens.
 _LOOK_AGAIN = 0.05
 
 
@@ -46,7 +39,7 @@ class Cluster:
         self.addresses = tuple(addresses)
         self.links: dict[int, Link] = {}
         self._limits = limits or Limits()
-        self._patience = _PATIENCE if patient else 0.0
+        self._patience = timeouts.LISTEN_AGAIN if patient else 0.0
         self._channels: dict[int, Channel] = {}
 
     @property
@@ -75,14 +68,14 @@ class Cluster:
         # One worker after another joins the mesh: nothing on the wire tells who dials, so workers on one host
         # know each other by the order in which they come. C++ roots leave that order to luck.
         for channel in self._channels.values():
-            channel.link.set_deadline(_CONFIGURE_TIMEOUT)
+            channel.link.set_deadline(timeouts.CONFIGURE)
             channel.send(Ack(AckKind.ROOT_READY))
             channel.send(Ack(AckKind.NET_CONFIG_AHEAD))
             channel.send(net)
             channel.expect(Ack)
         # All prepare at the same time.
         for node_index, channel in self._channels.items():
-            channel.link.set_deadline(_CONFIGURE_TIMEOUT)
+            channel.link.set_deadline(timeouts.CONFIGURE)
             channel.send(Ack(AckKind.NODE_CONFIG_AHEAD))
             channel.send(configs[node_index])
         for channel in self._channels.values():
@@ -123,7 +116,7 @@ class Cluster:
         except OSError as error:
             raise lost(f"{name} cannot be reached", error) from error
         link = self.links[node_index] = Link(sock, name)
-        link.set_deadline(_GREETING_TIMEOUT)
+        link.set_deadline(timeouts.GREETING)
         channel = self._channels[node_index] = Channel(link, Connection(Role.ROOT, limits=self._limits))
         others = (other for i, other in enumerate(self.addresses) if i != worker_index)
         peers = tuple(Peer(other.host, other.port) for other in others)
@@ -134,7 +127,7 @@ class Cluster:
         deadline = time.monotonic() + self._patience
         while True:
             try:
-                return socket.create_connection((address.host, address.port), timeout=_DIAL_TIMEOUT)
+                return socket.create_connection((address.host, address.port), timeout=timeouts.DIAL)
             except ConnectionRefusedError:
                 if time.monotonic() >= deadline:
                     raise

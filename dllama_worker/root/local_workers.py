@@ -13,14 +13,11 @@ from pathlib import Path
 from types import TracebackType
 
 from dllama_proto.endpoint import Endpoint
+from dllama_worker import timeouts
 from dllama_worker.errors import MachineError
 from dllama_worker.node.forward_times import ForwardTimes
 
 __all__ = ["LocalWorkers"]
-
-#: Seconds a worker has to start on a slow machine, and to end when asked.
-_START_TIMEOUT = 60.0
-_END_TIMEOUT = 5.0
 
 
 class LocalWorkers:
@@ -110,9 +107,11 @@ class _Process:
 
     def wait_for_port(self) -> int:
         try:
-            port = self._port.get(timeout=_START_TIMEOUT)
+            port = self._port.get(timeout=timeouts.LOCAL_START)
         except queue.Empty:
-            raise MachineError(f"a local worker did not start within {_START_TIMEOUT:.0f} s") from None
+            raise MachineError(
+                f"a local worker did not start within {timeouts.LOCAL_START:.0f} s"
+            ) from None
         if port is None:
             raise MachineError(
                 "a local worker did not start: " + ("; ".join(self._said) or "it says nothing")
@@ -122,8 +121,8 @@ class _Process:
     def times(self) -> ForwardTimes:
         """Wait for the process to end, as it does after its session, and return the sums of what it told."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_END_TIMEOUT)
-        self._reader.join(_END_TIMEOUT)
+            self._process.wait(timeouts.LOCAL_END)
+        self._reader.join(timeouts.LOCAL_END)
         return self._times
 
     def end(self) -> None:
@@ -131,10 +130,10 @@ class _Process:
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
         try:
-            self._process.wait(_END_TIMEOUT)
+            self._process.wait(timeouts.LOCAL_END)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._reader.join(_END_TIMEOUT)
+        self._reader.join(timeouts.LOCAL_END)
         if self._process.stderr is not None:
             self._process.stderr.close()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dllama_proto.endpoint import Endpoint
+from dllama_worker import timeouts
 from dllama_worker.sharding.split import EVEN, Split
 
 __all__ = ["CHAT_TEMPLATES", "COMMANDS", "RootOptions"]
@@ -44,8 +45,8 @@ class RootOptions:
     split: Split = EVEN
     memory: tuple[int, ...] | None = None
     stream_weights: bool = True
-    sync_timeout: float = 120.0
-    reconnect: float = 0.0
+    sync_timeout: float = timeouts.SYNC
+    reconnect: float = timeouts.RECONNECT
     kernels: str = ""
     chat_template: str | None = None
     cpp_prompt_end: bool = False

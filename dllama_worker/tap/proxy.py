@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from dllama_proto.dissect.recording import RecordedConnection
 from dllama_proto.endpoint import Endpoint
 from dllama_proto.messages import Peer
+from dllama_worker import timeouts
 from dllama_worker.tap.peers import PeerRewriter
 
 __all__ = ["Route", "TapServer"]
 
 #: Received at once; large, for weights.
 _CHUNK = 1 << 18
-_CONNECT_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class TapServer:
     def _serve(self, client: socket.socket) -> None:
         to = self.route.to
         try:
-            server = socket.create_connection((to.host, to.port), _CONNECT_TIMEOUT)
+            server = socket.create_connection((to.host, to.port), timeouts.TAP_DIAL)
             server.settimeout(None)
         except OSError as error:
             self._tell(f"cannot connect to {to}: {error.strerror or error}")

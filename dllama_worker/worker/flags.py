@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dllama_worker import timeouts
 from dllama_worker.arguments import at_least, host, network, port, seconds, size
 from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS
 from dllama_worker.worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
@@ -109,23 +110,24 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     add(
         "--handshake-timeout",
         type=seconds,
-        default=60.0,
+        default=timeouts.HANDSHAKE,
         metavar="SECONDS",
-        help="for each message of a root until weights are loaded (default: 60)",
+        help=f"for each message of a root until weights are loaded (default: {timeouts.HANDSHAKE:g})",
     )
     add(
         "--sync-timeout",
         type=seconds,
-        default=120.0,
+        default=timeouts.SYNC,
         metavar="SECONDS",
-        help="how long another node may be silent during a forward (default: 120)",
+        help=f"how long another node may be silent during a forward (default: {timeouts.SYNC:g})",
     )
     add(
         "--keepalive",
         type=seconds,
-        default=60.0,
+        default=timeouts.KEEPALIVE,
         metavar="SECONDS",
-        help="idle time after which TCP asks whether a node is still there (default: 60)",
+        help="idle time after which TCP asks whether a node is still there "
+        f"(default: {timeouts.KEEPALIVE:g})",
     )
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
+from dllama_worker import timeouts
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.transport import Link
 
@@ -19,9 +20,6 @@ __all__ = ["HANG_UP", "LinkWatch", "Pollable", "Stopped"]
 #: The other end has closed, even where bytes of it are still unread. Linux only: elsewhere a peer that closes is
 #: noticed by the next forward.
 HANG_UP = getattr(select, "POLLRDHUP", 0)
-
-#: At the regular end of a session workers close in any order: the root's message that ends it may come later.
-_GRACE = 0.5
 
 
 class Pollable(Protocol):
@@ -99,7 +97,7 @@ class LinkWatch:
                 lost = [self._links[fd] for fd in ready]
                 if all(self.can_lose(link) for link in lost):
                     continue
-                if found := _ready_within(_GRACE, by_fd, events):
+                if found := _ready_within(timeouts.HANG_UP, by_fd, events):
                     return found
                 raise PeerLost(lost[0].name, "closed the connection")
         finally:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from dllama_proto.messages import Greeting
 from dllama_proto.sync_plan import node_of_socket
+from dllama_worker import timeouts
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.transport import Connected, Link, PendingConnection, lost
 from dllama_worker.worker.link_watch import LinkWatch
@@ -26,10 +27,7 @@ from dllama_worker.worker.resolver import Lookup, Resolver
 
 __all__ = ["join_mesh"]
 
-#: Seconds that connections from unlisted addresses wait for ones from listed addresses.
-_UNLISTED_GRACE = 2.0
-
-#: How many of them wait at once.
+#: How many connections from unlisted addresses wait at once for ones from listed addresses.
 _MAX_UNLISTED = 255
 
 _NOT_LISTED = "not in the root's list of workers"
@@ -119,7 +117,7 @@ def _accept(
     try:
         while missing := [node for node in expected if node not in accepted]:
             left = deadline - time.monotonic()
-            timeout = min(left, _UNLISTED_GRACE) if len(unlisted) >= len(missing) else left
+            timeout = min(left, timeouts.UNLISTED) if len(unlisted) >= len(missing) else left
             if not watch.readable(listener, timeout):
                 if len(unlisted) < len(missing):
                     names = ", ".join(expected[node].name for node in missing)

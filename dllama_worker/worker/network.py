@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dllama_proto.events import Ack, AckKind
 from dllama_proto.limits import Limits
 from dllama_proto.messages import Greeting
+from dllama_worker import timeouts
 from dllama_worker.node.channel import Channel
-from dllama_worker.node.transport import KEEPALIVE, Connected, Link
+from dllama_worker.node.transport import Connected, Link
 from dllama_worker.report import Report
 from dllama_worker.worker.handshake import accept_root
 from dllama_worker.worker.link_watch import LinkWatch
@@ -36,8 +37,8 @@ class NetworkClient:
         *,
         allow: Sequence[Network] = (),
         limits: Limits | None = None,
-        handshake_timeout: float = 60.0,
-        keepalive: float = KEEPALIVE,
+        handshake_timeout: float = timeouts.HANDSHAKE,
+        keepalive: float = timeouts.KEEPALIVE,
         report: Report | None = None,
     ) -> None:
         self._report = report or Report()

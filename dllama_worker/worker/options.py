@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
+from dllama_worker import timeouts
+
 __all__ = ["DEFAULT_HOST", "DEFAULT_PORT", "WorkerOptions"]
 
 #: Loopback, unlike the C++ worker: the protocol has no authentication, so the network is opened on purpose.
@@ -37,9 +39,9 @@ class WorkerOptions:
     kernels: str = ""
     allow: tuple[IPv4Network | IPv6Network, ...] = ()
     max_memory: int | None = None
-    handshake_timeout: float = 60.0
-    sync_timeout: float | None = 120.0
-    keepalive: float = 60.0
+    handshake_timeout: float = timeouts.HANDSHAKE
+    sync_timeout: float | None = timeouts.SYNC
+    keepalive: float = timeouts.KEEPALIVE
     trace: Path | None = None
     metrics_host: str = DEFAULT_HOST
     metrics_port: int | None = None

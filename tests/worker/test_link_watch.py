@@ -8,9 +8,9 @@ from contextlib import ExitStack
 
 import pytest
 
+from dllama_worker import timeouts
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.transport import Link
-from dllama_worker.worker import link_watch as link_watch_module
 from dllama_worker.worker.link_watch import HANG_UP, LinkWatch, Stopped
 from dllama_worker.worker.wakeup import Wakeup
 from tests.helpers.sockets import tcp_pair
@@ -44,7 +44,7 @@ class Watched:
 
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
-    monkeypatch.setattr(link_watch_module, "_GRACE", NOW)
+    monkeypatch.setattr(timeouts, "HANG_UP", NOW)
     with ExitStack() as stack:
         yield Watched(stack)
 
@@ -94,7 +94,7 @@ def test_what_is_waited_for_counts_more_than_a_hang_up(watched: Watched) -> None
 def test_what_is_waited_for_may_come_a_little_after_a_hang_up(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link_watch_module, "_GRACE", LONG)
+    monkeypatch.setattr(timeouts, "HANG_UP", LONG)
     root, said = watched.connect("the root")
     peer, far = watched.connect("node 2")
 

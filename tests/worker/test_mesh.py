@@ -11,9 +11,9 @@ from ipaddress import ip_network
 import pytest
 
 from dllama_proto.messages import Greeting, Peer
+from dllama_worker import timeouts
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.transport import Connected, Link
-from dllama_worker.worker import mesh
 from dllama_worker.worker.link_watch import LinkWatch
 from dllama_worker.worker.listener import Listener, Network
 from dllama_worker.worker.mesh import join_mesh
@@ -122,7 +122,7 @@ def test_a_stranger_from_elsewhere_is_not_taken_for_a_peer(joined: Joined) -> No
 def test_peers_behind_address_translation_are_taken_in_order(
     joined: Joined, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mesh, "_UNLISTED_GRACE", 0.05)
+    monkeypatch.setattr(timeouts, "UNLISTED", 0.05)
     with dial(joined, "127.0.0.8") as first, dial(joined, "127.0.0.9") as second:
         joined.join(Greeting(3, 2, (Peer("192.0.2.1", 1), Peer("192.0.2.2", 1))))
         first.sendall(b"first")

@@ -13,6 +13,7 @@ from dllama_ops.table import KernelTable
 from dllama_proto.enums import FloatType
 from dllama_proto.floats import n_bytes
 from dllama_proto.messages import ControlPacket, NetConfig, NodeConfig
+from dllama_worker import timeouts
 from dllama_worker.errors import PeerLost
 from dllama_worker.model.reader import ModelFile
 from dllama_worker.node.channel import Channel
@@ -41,7 +42,6 @@ _PACE_SECONDS = 2.0
 _SYNC_SECONDS = 1.0
 _MIN_FORWARDS = 3
 _MARK_BYTES = 4
-_PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,10 +231,12 @@ def _pace_workers(cluster: Cluster, deadline: float) -> dict[int, _Pace]:
             selector.register(worker.channel.link, selectors.EVENT_READ, worker)
             worker.command()
         while selector.get_map():
-            ready = selector.select(_PATIENCE)
+            ready = selector.select(timeouts.PROBE)
             if not ready:
                 late: _ProbedWorker = next(iter(selector.get_map().values())).data
-                raise PeerLost(late.channel.link.name, f"did not finish a probe within {_PATIENCE:.0f} s")
+                raise PeerLost(
+                    late.channel.link.name, f"did not finish a probe within {timeouts.PROBE:.0f} s"
+                )
             for key, _ in ready:
                 worker = key.data
                 if not worker.receive():

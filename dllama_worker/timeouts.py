@@ -1,0 +1,87 @@
+"""Every limit on how long a process waits for another: one name each, in seconds.
+
+Command lines, options and help texts take their defaults from here; docs/reliability.md lists them. How often
+something is looked at meanwhile is decided where it is looked at.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CONFIGURE",
+    "DIAL",
+    "DOCTOR_PEER",
+    "GREETING",
+    "HANDSHAKE",
+    "HANG_UP",
+    "KEEPALIVE",
+    "LISTEN_AGAIN",
+    "LOCAL_END",
+    "LOCAL_START",
+    "METRICS_REQUEST",
+    "PROBE",
+    "RECONNECT",
+    "SYNC",
+    "TAP_DIAL",
+    "UNLISTED",
+]
+
+# Worker and root ------------------------------------------------------------------------------------
+
+#: A node waits so long for the next bytes of another during a forward (``--sync-timeout``).
+SYNC = 120.0
+
+#: After so much silence the kernel asks a host whether it is still there (``--keepalive`` of the worker); as many
+#: seconds later the host is given up.
+KEEPALIVE = 60.0
+
+# The worker -----------------------------------------------------------------------------------------
+
+#: A worker waits so long for a greeting, for each message after it and for each half megabyte of weights, and for
+#: all other workers of its cluster together to connect (``--handshake-timeout``).
+HANDSHAKE = 60.0
+
+#: A worker whose peer closed the link between forwards waits so long for the root to end the session: at a regular
+#: end they close in any order.
+HANG_UP = 0.5
+
+#: Connections from addresses that are not in the root's list wait so long for ones that are.
+UNLISTED = 2.0
+
+# The root -------------------------------------------------------------------------------------------
+
+#: The root waits so long for a worker to accept a connection. A wrong address must be told soon.
+DIAL = 5.0
+
+#: The root waits so long for a worker to answer its greeting.
+GREETING = 5.0
+
+#: The root waits so long for a worker to join the others, and as long again for it to prepare for its part of the
+#: model; a worker has :data:`HANDSHAKE` for each.
+CONFIGURE = 120.0
+
+#: The root looks for a lost worker for so long; 0 ends the session at once (``--reconnect``).
+RECONNECT = 0.0
+
+#: After measuring (``--split auto``) the root waits so long for a worker to listen again: C++ workers stop to, for
+#: a moment, between two sessions.
+LISTEN_AGAIN = 10.0
+
+#: Measuring waits so long for the next mark of any worker.
+PROBE = 60.0
+
+#: The root waits so long for a local worker to start on a slow machine.
+LOCAL_START = 60.0
+
+#: The root waits so long for a local worker to end when asked; then the worker is killed.
+LOCAL_END = 5.0
+
+# Beside a session -----------------------------------------------------------------------------------
+
+#: ``dllama-worker doctor`` waits so long for an echo, or with ``--connect`` for a connection.
+DOCTOR_PEER = 15.0
+
+#: ``/metrics`` and ``/healthz`` wait so long for a request.
+METRICS_REQUEST = 10.0
+
+#: ``dllama-proto tap`` waits so long for the node behind it to accept a connection.
+TAP_DIAL = 10.0
