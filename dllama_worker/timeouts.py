@@ -59,7 +59,7 @@ GREETING = 5.0
 #: model; a worker has :data:`HANDSHAKE` for each.
 CONFIGURE = 120.0
 
-#: The root looks for a lost worker for so long; 0 ends the session at once (``--reconnect``).
+#: The root tries for so long to connect again to a lost worker; 0 ends the session at once (``--reconnect``).
 RECONNECT = 0.0
 
 #: After measuring (``--split auto``) the root waits so long for a worker to listen again: C++ workers stop to, for

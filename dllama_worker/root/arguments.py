@@ -19,21 +19,22 @@ def add_split_arguments(add: Callable[..., argparse.Action], how_auto: str) -> N
         type=argument(parse_split),
         default=EVEN,
         metavar="even|auto|W:W:…",
-        help=f"who gets how much of the model: a weight for each node, the root first; {how_auto} (default: even)",
+        help=f"how to split the model: evenly, or by a weight for each node, the root first; {how_auto} "
+        "(default: even)",
     )
     add(
         "--root-share",
         type=not_negative,
         metavar="W",
-        help="weight of the root beside 1 for each worker; with 0 it only embeds, takes its part of the logits "
-        "and samples (default: 1)",
+        help="weight of the root, where each worker has 1; with 0 the root computes no layers, only its part of "
+        "the logits (default: 1)",
     )
     add(
         "--memory",
         type=argument(parse_memory),
         metavar="BYTES[:…]",
-        help="memory of all nodes, or of each, the root first, as 8G:4G; auto heeds it, other splits are checked "
-        "against it",
+        help="memory of every node, or of each, the root first, as 8G:4G; auto stays within it, other splits are "
+        "refused where they do not fit",
     )
 
 

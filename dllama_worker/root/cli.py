@@ -10,8 +10,9 @@ from pathlib import Path
 
 from dllama_worker import timeouts
 from dllama_worker.arguments import EachOnce, at_least, endpoint, not_negative
-from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS, set_up_logging
+from dllama_worker.logs import set_up_logging
 from dllama_worker.node.library_threads import limit_library_threads
+from dllama_worker.node_flags import add_compute_flags, add_ignored_flags, add_log_flags, add_trace_flag
 from dllama_worker.root.arguments import add_split_arguments, split_of
 from dllama_worker.root.options import CHAT_TEMPLATES, RootOptions
 from dllama_worker.root.planning.options import add_plan_arguments, plan_options
@@ -19,7 +20,7 @@ from dllama_worker.root.planning.options import add_plan_arguments, plan_options
 __all__ = ["main", "make_parser"]
 
 _DESCRIPTION = """\
-The root node of a Distributed-Llama cluster: reads the model, hands out slices, generates text.
+The root node of a Distributed-Llama cluster. Reads the model, sends each worker its slice, generates text.
 Without --model it uses the small demo model that comes with this package."""
 
 _EPILOG = """\
@@ -30,8 +31,8 @@ examples:
   dllama-root inference --prompt "ROMEO:" --steps 64 --local-workers 2 --split 2:1:1
   dllama-root chat --model llama.m --tokenizer llama.t --workers 10.0.0.2:9990 10.0.0.3:9990
 
-exit codes: 0 done, 2 wrong arguments or files, 3 a worker went away or misbehaved, 4 this machine's fault
-(out of memory, a local worker that does not start), 1 a bug
+exit codes: 0 done, 2 wrong arguments or files, 3 a worker was lost or broke the protocol,
+4 this machine cannot do it (out of memory, a local worker does not start), 1 a bug
 """
 
 
@@ -52,29 +53,34 @@ def make_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     inference = commands.add_parser("inference", help="continue a prompt", description="Continue a prompt.")
-    _add_prompt(inference)
+    _add_prompt(inference, "the text to continue")
     _add_steps(inference)
     _add_sampling(inference)
     inference.add_argument(
         "--cpp-prompt-end",
         action="store_true",
-        help="after the prompt, evaluate what the C++ program does (one past its end), to compare texts",
+        help="end the prompt as the C++ program does, which decodes another token in place of the last; "
+        "for comparing texts",
     )
     perplexity = commands.add_parser(
-        "perplexity", help="how well the model foresees a text", description="Measure perplexity of a text."
+        "perplexity",
+        help="measure how well the model predicts a text",
+        description="Measure the perplexity of a text: how well the model predicts it. Lower is better.",
     )
-    _add_prompt(perplexity)
+    _add_prompt(perplexity, "the text to measure")
     for name in ("--steps", "--temperature", "--topp", "--seed"):  # the C++ program takes and ignores them
         perplexity.add_argument(name, dest="ignored", help=argparse.SUPPRESS)
     chat = commands.add_parser("chat", help="talk with the model", description="Talk with the model.")
     _add_sampling(chat)
     chat.add_argument(
-        "--chat-template", choices=CHAT_TEMPLATES, help="form of the conversation (default: the model's)"
+        "--chat-template",
+        choices=CHAT_TEMPLATES,
+        help="template of the conversation (default: the one in the tokenizer file)",
     )
     plan = commands.add_parser(
         "plan",
-        help="what a split would take and how fast it would be, without any worker",
-        description="Plan a cluster: what each node holds and exchanges, and the speed to expect.",
+        help="estimate memory, traffic and speed of a cluster; needs no worker",
+        description="Plan a cluster: the memory of each node, the bytes that nodes exchange, the speed to expect.",
     )
     add_plan_arguments(plan)
     for command in (inference, perplexity, chat):
@@ -84,8 +90,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_prompt(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prompt", required=True, help="the text to start from")
+def _add_prompt(parser: argparse.ArgumentParser, purpose: str) -> None:
+    parser.add_argument("--prompt", required=True, help=purpose)
 
 
 def _add_steps(parser: argparse.ArgumentParser) -> None:
@@ -93,31 +99,43 @@ def _add_steps(parser: argparse.ArgumentParser) -> None:
         "--steps",
         type=at_least(0),
         default=0,
-        help="tokens in all, the prompt's included (default: as many as the context holds)",
+        help="number of tokens, those of the prompt included (default: as many as fit into the context)",
     )
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("sampling").add_argument
-    add("--temperature", type=not_negative, default=0.8, help="0 takes the likeliest token (default: 0.8)")
+    add(
+        "--temperature",
+        type=not_negative,
+        default=0.8,
+        help="randomness; 0 always takes the most likely token (default: 0.8)",
+    )
     add(
         "--topp",
         type=_fraction,
         default=0.9,
-        help="sample among the likeliest with this share (default: 0.9)",
+        help="sample from the most likely tokens, as many as have this probability together (default: 0.9)",
     )
-    add("--seed", type=at_least(0), help="same seed, same text (default: the time)")
+    add("--seed", type=at_least(0), help="the same seed gives the same text (default: the time)")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("model").add_argument
     add("--model", type=Path, metavar="PATH", help=".m file (default: the demo model)")
-    add("--tokenizer", type=Path, metavar="PATH", help=".t file")
-    add("--max-seq-len", type=at_least(0), default=0, metavar="N", help="cut the context, to save memory")
+    add("--tokenizer", type=Path, metavar="PATH", help=".t file (default: the demo tokenizer)")
+    add(
+        "--max-seq-len",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="limit the context to N tokens, to save memory (default: the model's)",
+    )
     add(
         "--buffer-float-type",
         choices=("f32", "q80"),
-        help="what nodes exchange: q80 for q40 weights, f32 for f32 weights (default: what fits the weights)",
+        help="type of the numbers that nodes exchange: q80 with q40 weights, f32 with f32 weights "
+        "(default: by the weights)",
     )
 
 
@@ -130,56 +148,42 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
         type=endpoint,
         default=[],
         metavar="HOST:PORT",
-        help="workers that listen",
+        help="where the workers listen",
     )
     add("--local-workers", type=at_least(0), default=0, metavar="N", help="start N workers on this machine")
-    add_split_arguments(add, "auto measures all nodes for some seconds and goes by their speed")
+    add_split_arguments(add, "auto measures all nodes for some seconds and splits by their speed")
     add(
         "--weights",
         choices=("stream", "local"),
         default="stream",
-        help="local: workers have the model themselves",
+        help="stream: send each worker its slice; local: each worker reads it from its own --model "
+        "(default: stream)",
     )
     add(
         "--sync-timeout",
         type=not_negative,
         default=timeouts.SYNC,
         metavar="SECONDS",
-        help=f"how long a worker may be silent during a forward, 0 for ever (default: {timeouts.SYNC:g})",
+        help="end the session when a worker sends nothing for so long during a forward; 0 waits for ever "
+        f"(default: {timeouts.SYNC:g})",
     )
     add(
         "--reconnect",
         type=not_negative,
         default=timeouts.RECONNECT,
         metavar="SECONDS",
-        help="look for a lost worker for so long, then go on where it was lost (default: end)",
+        help="when a worker is lost, try to connect again for so long, then go on with the text "
+        "(default: end the session)",
     )
-    add("--nthreads", type=at_least(1), default=1, metavar="N", help="threads to compute with (default: 1)")
-    add(
-        "--kernels",
-        default="",
-        metavar="PLUGIN[:VARIANT],…",
-        help="kernels to prefer (see dllama-ops list)",
-    )
-    add(
-        "--net-turbo",
-        choices=("0", "1"),
-        default="1",
-        help="accepted for the C++ program's sake; no effect",
-    )
+    add_compute_flags(add)
+    add_ignored_flags(add)
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", dest="as_json", help="print one JSON object instead of text")
-    add(
-        "--trace",
-        type=Path,
-        metavar="FILE.json",
-        help="write when each op and sync ran (see dllama-proto timeline)",
-    )
-    add("--log-level", choices=LOG_LEVELS, default="info", help="least level to log (default: info)")
-    add("--log-format", choices=LOG_FORMATS, default="text", help="how to log (default: text)")
+    add_trace_flag(add)
+    add_log_flags(add)
 
 
 def _plan(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:

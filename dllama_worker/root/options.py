@@ -23,9 +23,10 @@ class RootOptions:
 
     ``model`` and ``tokenizer`` None mean the demo model. ``steps`` counts prompt and generated tokens
     together, 0 as many as the context holds. ``buffer_float_type`` None follows the model's weights.
-    ``memory`` is how many bytes each node has, the root first, or one number for all; None asks nobody.
+    ``memory`` is how many bytes each node has, the root first, or one number for all; None leaves it open.
     ``stream_weights`` False sends none: the workers have their own copy of the model. A worker may be silent for
-    ``sync_timeout`` seconds during a forward; one that is lost is looked for again for ``reconnect`` seconds.
+    ``sync_timeout`` seconds during a forward; the root tries for
+    ``reconnect`` seconds to connect again to one that is lost.
     ``trace`` is the file to write a timeline to.
     """
 

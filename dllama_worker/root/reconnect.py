@@ -1,4 +1,4 @@
-"""How long, and how often, a lost worker is looked for (``--reconnect``)."""
+"""How long, and how often, the root tries to connect again to a lost worker (``--reconnect``)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dllama_worker.report import Report
 
 __all__ = ["reconnector"]
 
-#: Seconds between two looks.
-_LOOK_AGAIN = 0.5
+#: Seconds between two tries.
+_INTERVAL = 0.5
 
 
 def reconnector(
@@ -30,7 +30,7 @@ def reconnector(
         started = time.monotonic()
         report.warning(
             "reconnecting",
-            f"lost {error.node}: {error.reason}; looking for it for {seconds:g} s (--reconnect)",
+            f"lost {error.node}: {error.reason}; trying to connect again for {seconds:g} s (--reconnect)",
             node=error.node,
         )
         while True:
@@ -38,9 +38,9 @@ def reconnector(
             try:
                 set_up()
             except (PeerLost, RemoteProtocolError):
-                if time.monotonic() - started + _LOOK_AGAIN > seconds:
+                if time.monotonic() - started + _INTERVAL > seconds:
                     raise
-                time.sleep(_LOOK_AGAIN)
+                time.sleep(_INTERVAL)
                 continue
             took = time.monotonic() - started
             report.info(

@@ -46,7 +46,7 @@ class XorShift:
 
 
 class Sampler:
-    """Picks tokens. ``temperature`` 0 takes the likeliest; ``topp`` in (0, 1) leaves out the unlikely."""
+    """Picks tokens. ``temperature`` 0 takes the most likely one; ``topp`` in (0, 1) leaves out the unlikely."""
 
     def __init__(self, temperature: float, topp: float, seed: int) -> None:
         self.temperature = _F32(temperature)
@@ -114,7 +114,7 @@ def _exp(x: _Floats) -> _Floats:
 
 
 def _sample_topp(probabilities: _Floats, topp: np.float32, coin: np.float32) -> int:
-    """Pick among the likeliest tokens that together exceed ``topp`` (C++ ``sample_topp``)."""
+    """Pick among the most likely tokens that together exceed ``topp`` (C++ ``sample_topp``)."""
     cutoff = (_F32(1) - topp) / _F32(len(probabilities) - 1) if len(probabilities) > 1 else _F32(0)
     candidates = np.flatnonzero(probabilities >= cutoff)
     if not len(candidates):

@@ -122,7 +122,7 @@ def _check_weights(header: ModelHeader, weights: Sequence[float]) -> None:
             )
     n_working = sum(weight > 0 for weight in weights)
     if n_working == 0:
-        raise UsageError("nobody is left to compute: a root with the share 0 needs workers")
+        raise UsageError("no node is left to compute: a root with the share 0 needs workers")
     for name, size, unit in (
         ("query heads", header.n_heads, _head_unit(header)),
         ("feed-forward columns", header.ff_dim, _column_unit(header)),
@@ -153,9 +153,9 @@ def _column_unit(header: ModelHeader) -> int:
 
 
 def _share_units(n_units: int, weights: Sequence[float]) -> list[range]:
-    """Give out units one by one, each to the node that is then the least burdened, of equal ones to the last.
+    """Give out units one by one, each to the node that then has the smallest load, of equal ones to the last.
 
-    The root, which is the first, has more to do beside.
+    The root, which is the first, has other work as well.
     """
     counts = [int(weight > 0) for weight in weights]
     waiting = [(2 / weight, -node) for node, weight in enumerate(weights) if weight > 0]
@@ -172,21 +172,21 @@ def _share_heads(header: ModelHeader, unit: int, weights: Sequence[float]) -> li
     """Cut the query heads into a part for each node, or return None where there is no way.
 
     A part begins with a group or lies in one. A head's work is the same with queries and output as with
-    keys and values, so a part's work is its query heads and the key-value heads they need. Of all cuts with
-    the least burden on the most burdened, that with the least sum of squares is taken.
+    keys and values, so a part's work is its query heads and the key-value heads they need. Of all cuts in
+    which the largest load is smallest, the one with the smallest sum of squares is taken.
     """
     steps = _head_parts(header, unit)
     working = [weight for weight in weights if weight > 0]
-    least = _best_cuts(
-        steps, working, header.n_heads, inf, lambda so_far, burden, weight: max(so_far, burden)
+    smallest = _best_cuts(
+        steps, working, header.n_heads, inf, lambda so_far, load, weight: max(so_far, load)
     )
-    if least is None:
+    if smallest is None:
         return None
-    limit = least[0] * _SLACK
+    limit = smallest[0] * _SLACK
     fair = _best_cuts(
-        steps, working, header.n_heads, limit, lambda so_far, burden, weight: so_far + weight * burden**2
+        steps, working, header.n_heads, limit, lambda so_far, load, weight: so_far + weight * load**2
     )
-    cuts = iter((fair or least)[1])
+    cuts = iter((fair or smallest)[1])
     parts, start = [], 0
     for weight in weights:
         stop = next(cuts) if weight > 0 else start
@@ -215,9 +215,9 @@ def _best_cuts(
     limit: float,
     add: Callable[[float, float, float], float],
 ) -> tuple[float, tuple[int, ...]] | None:
-    """Return the least cost of cutting all heads, no burden above ``limit``, and where the parts end.
+    """Return the smallest cost of cutting all heads, no load above ``limit``, and where the parts end.
 
-    ``add(cost so far, burden, weight)`` is the cost with one part more. Dynamic programming over nodes: the
+    ``add(cost so far, load, weight)`` is the cost with one part more. Dynamic programming over nodes: the
     best way to reach each head with the parts of the nodes so far.
     """
     best: dict[int, tuple[float, tuple[int, ...]]] = {0: (0.0, ())}
@@ -225,10 +225,10 @@ def _best_cuts(
         reached: dict[int, tuple[float, tuple[int, ...]]] = {}
         for start, (so_far, ends) in best.items():
             for stop, work in parts.get(start, ()):
-                burden = work / weight
-                if burden > limit:
+                load = work / weight
+                if load > limit:
                     break
-                cost = add(so_far, burden, weight)
+                cost = add(so_far, load, weight)
                 if stop not in reached or cost < reached[stop][0]:
                     reached[stop] = (cost, (*ends, stop))
         best = reached

@@ -9,8 +9,8 @@ import argparse
 from pathlib import Path
 
 from dllama_worker import timeouts
-from dllama_worker.arguments import at_least, host, network, port, seconds, size
-from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS
+from dllama_worker.arguments import host, network, port, seconds, size
+from dllama_worker.node_flags import add_compute_flags, add_ignored_flags, add_log_flags, add_trace_flag
 from dllama_worker.worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
 
 __all__ = ["make_parser", "options_of"]
@@ -49,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
         default=DEFAULT_PORT,
         help="port to listen on, 0 for any (default: %(default)s)",
     )
-    add("--nthreads", type=at_least(1), default=1, metavar="N", help="threads to compute with (default: 1)")
+    add_compute_flags(add)
     add(
         "--model",
         type=Path,
@@ -57,21 +57,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="local .m file: checks the root's weights, or replaces them",
     )
     add("--once", action="store_true", help="serve one session, then exit")
-    add(
-        "--kernels",
-        default="",
-        metavar="PLUGIN[:VARIANT],…",
-        help="kernels to prefer (see dllama-ops list)",
-    )
-    add(
-        "--trace",
-        type=Path,
-        metavar="FILE.json",
-        help="write when each op and sync ran (see dllama-proto timeline)",
-    )
+    add_trace_flag(add)
     _add_limits(parser)
-    add("--log-level", choices=LOG_LEVELS, default="info", help="least level to log (default: info)")
-    add("--log-format", choices=LOG_FORMATS, default="text", help="how to log (default: text)")
+    add_log_flags(add)
     add(
         "--metrics-port",
         type=port,
@@ -85,9 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="HOST",
         help="address for the metrics (default: %(default)s)",
     )
-    add(
-        "--net-turbo", choices=("0", "1"), default="1", help="accepted for the C++ worker's sake; no effect"
-    )
+    add_ignored_flags(add)
     return parser
 
 

@@ -49,7 +49,7 @@ def test_a_worker_that_is_killed_twice_changes_nothing_of_the_text(weights: str)
     _, complaints = root.communicate(timeout=60)
     assert root.returncode == 0, complaints
     assert said == expected
-    assert complaints.count("looking for it for 30 s (--reconnect)") == 2
+    assert complaints.count("trying to connect again for 30 s (--reconnect)") == 2
     for worker in workers:
         assert worker.terminate() == 0
 

@@ -145,7 +145,7 @@ def test_weights_that_mean_nothing_are_refused(weights: list[float]) -> None:
 
 
 def test_somebody_has_to_compute() -> None:
-    with pytest.raises(UsageError, match="nobody is left to compute"):
+    with pytest.raises(UsageError, match="no node is left to compute"):
         partition_by_weights(_GQA, [0])
     with pytest.raises(UsageError, match="at least one node"):
         partition_by_weights(_GQA, [])

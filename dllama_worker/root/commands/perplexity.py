@@ -1,4 +1,4 @@
-"""``dllama-root perplexity``: how well the model foresees a text (C++ ``perplexity``, ``dllama.cpp``)."""
+"""``dllama-root perplexity``: how well the model predicts a text (C++ ``perplexity``, ``dllama.cpp``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["run_perplexity"]
 
 
 def run_perplexity(session: RootSession, options: RootOptions) -> None:
-    """Tell how well the model foresees the prompt. Raises UsageError where it is too short or too long."""
+    """Tell how well the model predicts the prompt. Raises UsageError where it is too short or too long."""
     output = Output(as_json=options.as_json)
     tokens = session.tokenizer.encode(options.prompt or "")
     if not 2 <= len(tokens) <= session.inference.seq_len:

@@ -157,7 +157,7 @@ class _Stopwatch:
 
 
 class _SyncWatch(NetworkSynchronizer):
-    """Exchanges as ever, and notes the time after each segment."""
+    """Exchanges as usual, and notes the time after each segment."""
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class _SyncWatch(NetworkSynchronizer):
 
 @dataclass(slots=True)
 class _Pace:
-    """Seconds that one node spent on small ops and on matmuls, in so many forwards."""
+    """Seconds that one node spent on small ops and on matmuls, in ``n_forwards`` forwards."""
 
     n_forwards: int = 0
     small: float = 0.0
@@ -251,6 +251,6 @@ def _pace_workers(cluster: Cluster, deadline: float) -> dict[int, _Pace]:
 def _speed(pace: _Pace, probe: PaceProbe) -> NodeSpeed:
     op_seconds = pace.small / pace.n_forwards / N_SMALL_OPS
     matmuls = pace.matmuls / pace.n_forwards
-    # What a matmul takes beside reading is in there as well, but never all of it.
+    # What a matmul takes apart from reading is in there as well, but never all of it.
     reading = max(matmuls - probe.n_matmuls * op_seconds, matmuls / 4)
     return NodeSpeed(probe.n_matmuls * probe.matmul_bytes / reading, op_seconds)

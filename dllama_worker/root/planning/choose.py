@@ -15,9 +15,10 @@ from dllama_worker.sharding.partition import Partition
 
 __all__ = ["WeightedPartition", "check_fit", "choose_partition"]
 
-#: A node that has too much gets this much less, at least and at most, before all is shared out again.
-_SMALLEST_STEP, _LARGEST_STEP = 0.97, 0.5
-_TRIES = 400
+#: The weight of a node that lacks memory is multiplied by the part of its need that it has, within these bounds;
+#: then all is shared out again.
+_MIN_RATIO, _MAX_RATIO = 0.5, 0.97
+_MAX_TRIES = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def choose_partition(
     """
     weights = [speeds[0] * root_share, *speeds[1:]]
     limited: set[int] = set()
-    for _ in range(_TRIES):
+    for _ in range(_MAX_TRIES):
         partition = partition_by_weights(header, weights)
         demand = count_demand(header, partition, sync_type)
         lacking = demand.lacking(memory)
@@ -59,7 +60,7 @@ def choose_partition(
         limited.update(lacking)
         for node in lacking:
             ratio = memory[node] / demand.nodes[node].memory
-            weights[node] *= min(max(ratio, _LARGEST_STEP), _SMALLEST_STEP)
+            weights[node] *= min(max(ratio, _MIN_RATIO), _MAX_RATIO)
     else:
         check_fit(demand, memory or ())
     return WeightedPartition(partition, demand, tuple(weights), tuple(sorted(limited)))

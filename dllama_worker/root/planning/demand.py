@@ -45,7 +45,7 @@ class SegmentWork:
 
 @dataclass(frozen=True, slots=True)
 class NodeDemand:
-    """What one node holds, in bytes, and computes, by segment; ``buffers`` are those beside the caches."""
+    """What one node holds, in bytes, and computes, by segment; ``buffers`` are those without the caches."""
 
     weights: int
     buffers: int

@@ -1,8 +1,8 @@
 """How long one token takes: the slowest node of every segment, then the segment's syncs.
 
 The model behind it: a node reads its weights once a token, at a constant rate, and spends some time on
-every op beside; a sync takes one latency, the time that the busiest port (or the shared channel) needs
-for its bytes, and the processor's time for each message. docs/scaling.md holds it against measurements.
+every op as well; a sync takes one latency, the time that the busiest port (or the shared channel) needs
+for its bytes, and the processor's time for each message. docs/scaling.md compares it with measurements.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["NodeSpeed", "TokenTime", "estimate", "sync_seconds"]
 
 @dataclass(frozen=True, slots=True)
 class NodeSpeed:
-    """How fast a node is: bytes of weights a second, and seconds for every op beside."""
+    """How fast a node is: bytes of weights a second, and seconds for every op as well."""
 
     bytes_per_second: float
     op_seconds: float = 2e-6

@@ -20,7 +20,8 @@ from dllama_worker.sharding.partition import Partition
 
 __all__ = ["ClusterSpeed", "measure_cluster", "probe_bytes"]
 
-#: Weights to measure a node with: more than caches hold, if links bring them in so many seconds.
+#: Weights to measure a node with: what its link brings in these seconds, and within these bounds, which are larger
+#: than caches.
 _UPLOAD_SECONDS = 3.0
 _MIN_BYTES, _MAX_BYTES = 16 << 20, 256 << 20
 

@@ -39,12 +39,17 @@ class PlanOptions:
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``plan``."""
     add = parser.add_argument
-    add("--model", required=True, metavar="PATH|PRESET", help=".m file, or the name of a known shape")
+    add(
+        "--model",
+        required=True,
+        metavar="PATH|PRESET",
+        help=".m file, or the name of a known model (any other name lists them)",
+    )
     add(
         "--weight-float-type",
         choices=("f32", "q40"),
         default="q40",
-        help="weights of a known shape (default: q40)",
+        help="type of the weights of a known model (default: q40)",
     )
     add(
         "--nodes",
@@ -52,14 +57,14 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of nodes, the root included (default: those of --split)",
     )
-    add_split_arguments(add, "auto goes by --speed and --memory")
+    add_split_arguments(add, "auto splits by --speed and --memory")
     add(
         "--speed",
         type=argument(parse_numbers),
         default=(_DEFAULT_SPEED,),
         metavar="GB/S[:…]",
-        help=f"GB of weights a second that nodes compute with, for all or each (default: {_DEFAULT_SPEED:g}); "
-        "dllama-ops bench measures it",
+        help="GB of weights that a node reads in a second, one number for all or one for each "
+        f"(default: {_DEFAULT_SPEED:g}); dllama-ops bench measures it",
     )
     add(
         "--link",
@@ -72,10 +77,15 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
         "--latency",
         type=not_negative,
         metavar="MS",
-        help="milliseconds from one node's send to another's receive, half of what ping tells (default: the "
-        "link's)",
+        help="milliseconds from sending to receiving, half of what ping shows (default: that of the link)",
     )
-    add("--max-seq-len", type=at_least(0), default=0, metavar="N", help="context (default: the model's)")
+    add(
+        "--max-seq-len",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="limit the context to N tokens (default: the model's)",
+    )
     add("--json", action="store_true", dest="as_json", help="print one JSON object instead of tables")
 
 

@@ -1,0 +1,51 @@
+"""The flags that worker and root have in common, so that both say the same of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from dllama_worker.arguments import at_least
+from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS
+
+__all__ = ["add_compute_flags", "add_ignored_flags", "add_log_flags", "add_trace_flag"]
+
+_Add = Callable[..., argparse.Action]
+
+
+def add_compute_flags(add: _Add) -> None:
+    """Add how many threads compute, and with which kernels."""
+    add("--nthreads", type=at_least(1), default=1, metavar="N", help="threads to compute with (default: 1)")
+    add(
+        "--kernels",
+        default="",
+        metavar="PLUGIN[:VARIANT],…",
+        help="kernels to prefer (see dllama-ops list)",
+    )
+
+
+def add_trace_flag(add: _Add) -> None:
+    """Add the file for a timeline."""
+    add(
+        "--trace",
+        type=Path,
+        metavar="FILE.json",
+        help="write a timeline of all ops and syncs (see dllama-proto timeline)",
+    )
+
+
+def add_log_flags(add: _Add) -> None:
+    """Add what is logged, and how it is written."""
+    add(
+        "--log-level",
+        choices=LOG_LEVELS,
+        default="info",
+        help="log messages of this level and above (default: info)",
+    )
+    add("--log-format", choices=LOG_FORMATS, default="text", help="format of log messages (default: text)")
+
+
+def add_ignored_flags(add: _Add) -> None:
+    """Add what the C++ program has and these do not need, so that its command lines work."""
+    add("--net-turbo", choices=("0", "1"), default="1", help="no effect; the C++ program has this flag")
