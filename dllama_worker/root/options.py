@@ -9,9 +9,7 @@ from dllama_proto.endpoint import Endpoint
 from dllama_worker import timeouts
 from dllama_worker.sharding.split import EVEN, Split
 
-__all__ = ["CHAT_TEMPLATES", "COMMANDS", "RootOptions"]
-
-COMMANDS = ("inference", "perplexity", "chat")
+__all__ = ["CHAT_TEMPLATES", "RootOptions"]
 
 #: The built-in forms of a conversation, by the names that the C++ program gives them (and chatml).
 CHAT_TEMPLATES = ("llama2", "llama3", "deepSeek3", "chatml")

@@ -42,10 +42,6 @@ class Tokenizer:
         """Number of tokens, special ones included."""
         return self.file.vocab_size
 
-    def is_eos(self, token: int) -> bool:
-        """Tell whether a token ends the text."""
-        return token in self.file.eos_ids
-
     def decoder(self) -> TokenDecoder:
         """Return a new decoder, at the beginning of a text."""
         return TokenDecoder(self.file)

@@ -69,11 +69,6 @@ class TensorSlice:
         """Bytes of the slice when its rows stand next to each other."""
         return n_bytes(self.entry.float_type, len(self.rows) * len(self.columns))
 
-    @property
-    def is_contiguous(self) -> bool:
-        """Whether the slice stands in one piece in the file."""
-        return len(self.columns) == self.entry.n or len(self.rows) == 1
-
     def parts(self, max_bytes: int) -> Iterator[TensorSlice]:
         """Cut the slice into runs of whole rows of up to ``max_bytes`` each, at least a row."""
         n_rows = max(1, max_bytes * len(self.rows) // self.n_bytes)

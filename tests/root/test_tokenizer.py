@@ -141,7 +141,7 @@ def test_bytes_that_never_become_a_character_do_not_pile_up() -> None:
 
 def test_end_tokens_are_known() -> None:
     tokenizer = _tokenizer("demo")
-    assert [token for token in range(tokenizer.vocab_size) if tokenizer.is_eos(token)] == [511]
+    assert list(tokenizer.file.eos_ids) == [511]
 
 
 @pytest.mark.parametrize(
