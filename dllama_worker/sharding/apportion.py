@@ -138,8 +138,9 @@ def _check_weights(header: ModelHeader, weights: Sequence[float]) -> None:
 def _nearest_counts(header: ModelHeader, wanted: int) -> str:
     """Name the node counts next to the one that was asked for, smaller and larger."""
     possible = possible_node_counts(header)
-    near = [max((n for n in possible if n < wanted), default=0), *(n for n in possible if n > wanted)][:2]
-    return " or ".join(str(n) for n in near if n) + " nodes"
+    smaller, larger = [n for n in possible if n < wanted][-1:], [n for n in possible if n > wanted][:1]
+    near = smaller + larger
+    return " or ".join(map(str, near)) + (" node" if near == [1] else " nodes")
 
 
 def _head_unit(header: ModelHeader) -> int:

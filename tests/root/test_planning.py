@@ -263,3 +263,14 @@ def test_a_name_is_shown_as_it_is_and_never_read_as_markup(
     model.write_bytes(golden.read_bytes())
     assert main(["plan", "--model", str(model), "--nodes", "1"]) == 0
     assert capsys.readouterr().out.startswith("[red]tiny[/red] [bold].m: q40 weights, context ")
+
+
+def test_one_node_is_a_node(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "single.m"
+    _f32_model(model, dim=32, hidden_dim=32, n_layers=1, n_heads=1, n_kv_heads=1, vocab_size=64, seq_len=32)
+    assert main(["plan", "--model", str(model), "--nodes", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert ", 1 node, split even" in shown
+    assert "possible even splits: 1 node (the C++ root: 1)" in shown
+    assert main(["plan", "--model", str(model), "--nodes", "2"]) == 2
+    assert "nearest possible: 1 node\n" in capsys.readouterr().err

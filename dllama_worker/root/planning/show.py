@@ -152,7 +152,7 @@ def _outlook(plan: Plan) -> Iterator[str]:
     yield f"first token: {plan.first}"
     yield f"at position {plan.header.seq_len - 1}: {plan.last}"
     cpp = ", ".join(map(str, plan.cpp))
-    yield f"possible even splits: {_counts(plan.possible)} nodes (the C++ root: {cpp})"
+    yield f"possible even splits: {_counts(plan.possible)} (the C++ root: {cpp})"
     if plan.obstacle:
         yield f"not possible: {plan.obstacle}"
 
@@ -163,6 +163,8 @@ def _range(ends: list[int]) -> str:
 
 
 def _counts(counts: tuple[int, ...]) -> str:
+    if counts == (1,):
+        return "1 node"
     if counts == tuple(range(1, len(counts) + 1)):
-        return f"1 to {len(counts)}"
-    return ", ".join(map(str, counts))
+        return f"1 to {len(counts)} nodes"
+    return ", ".join(map(str, counts)) + " nodes"
