@@ -7,10 +7,11 @@ whatever is in them, a message stays one line.
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 import sys
 from datetime import UTC, datetime
+from typing import Any
 
 __all__ = ["LOGGER_NAME", "LOG_FORMATS", "LOG_LEVELS", "set_up_logging"]
 
@@ -26,6 +27,15 @@ def _one_line(text: str) -> str:
     from dllama_proto.printable import printable
 
     return printable(text)
+
+
+def _finite(value: Any) -> Any:
+    """Return a value of a log line, NaN and infinities as text, so that the line is still written."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 class _TextFormatter(logging.Formatter):
@@ -51,7 +61,9 @@ class _JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str)
+        from dllama_proto.json_text import json_text
+
+        return json_text(_finite(entry), default=str)
 
 
 def set_up_logging(level: str, log_format: str) -> None:

@@ -1,6 +1,6 @@
 """What holds of every package: light imports, sorted and true ``__all__``, types that travel along.
 
-And whose sockets are. Which package may import which is checked by import-linter (``make lint``).
+Whose sockets are, and who writes JSON. Which package may import which is checked by import-linter (``make lint``).
 """
 
 from __future__ import annotations
@@ -179,6 +179,62 @@ def test_a_connected_socket_is_the_transports_alone(module: str) -> None:
 )
 def test_what_counts_as_a_use_of_a_socket(text: str, used: set[str]) -> None:
     assert uses_of_sockets(ast.parse(text)) == used
+
+
+# JSON ------------------------------------------------------------------------------------------------------
+
+#: The modules that write JSON text themselves. ``dllama_ops`` cannot import the protocol's writer.
+WRITE_JSON = {
+    "dllama_proto.json_text": "for all others",
+    "dllama_worker.root.chat.jinja": "a filter of chat templates, whose text is for a model",
+}
+
+
+def writes_json(source: ast.Module) -> bool:
+    """Whether ``json.dump``, ``json.dumps`` or an encoder is named, however ``json`` was imported."""
+    modules = {"json"}
+    for node in ast.walk(source):
+        if isinstance(node, ast.Import):
+            modules |= {alias.asname for alias in node.names if alias.name == "json" and alias.asname}
+    writers = {"dump", "dumps", "JSONEncoder"}
+    return any(
+        (
+            isinstance(node, ast.Attribute)
+            and node.attr in writers
+            and isinstance(node.value, ast.Name)
+            and node.value.id in modules
+        )
+        or (
+            isinstance(node, ast.ImportFrom)
+            and node.module in ("json", "json.encoder")
+            and any(alias.name in writers | {"*"} for alias in node.names)
+        )
+        for node in ast.walk(source)
+    )
+
+
+def test_json_text_has_one_writer() -> None:
+    names = {
+        name for name in [*modules(), *(f"{p}.__main__" for p in PACKAGES)] if writes_json(source_of(name))
+    }
+    assert {name for name in names if not name.startswith("dllama_ops.")} == set(WRITE_JSON)
+
+
+@pytest.mark.parametrize(
+    ("text", "writes"),
+    [
+        ("import json\nprint(json.dumps(1))", True),
+        ("import json as j\nj.dump(1, file)", True),
+        ("from json import dumps as to_text", True),
+        ("import json\njson.loads(text)", False),
+        ("pickle.dumps(1)", False),
+    ],
+)
+def test_what_counts_as_writing_json(text: str, writes: bool) -> None:
+    assert writes_json(ast.parse(text)) == writes
+
+
+# Private names ---------------------------------------------------------------------------------------------
 
 
 def private_imports(module: str) -> list[str]:

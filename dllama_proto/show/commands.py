@@ -10,8 +10,9 @@ from typing import TextIO
 
 from dllama_proto.dissect.dissection import Dissection, dissect_pcap
 from dllama_proto.dissect.events import FaultEvent, SliceEvent, WireEvent
+from dllama_proto.json_text import json_text
 from dllama_proto.show.filters import Filter
-from dllama_proto.show.json_form import dumps, event_json, totals_json
+from dllama_proto.show.json_form import event_json, totals_json
 from dllama_proto.show.summary import Summary
 from dllama_proto.show.summary_text import print_summary, summary_json
 from dllama_proto.show.text import EventPrinter
@@ -60,8 +61,8 @@ def _sum_up(dissection: Dissection, options: DissectOptions, out: TextIO) -> int
             summary.add(event)
     summary.finish()
     if options.as_json:
-        print(dumps(summary_json(summary)), file=out)
-        print(dumps(totals_json(dissection)), file=out)
+        print(json_text(summary_json(summary)), file=out)
+        print(json_text(totals_json(dissection)), file=out)
     else:
         print_summary(summary, out)
         EventPrinter(dissection, out, fields=False, raw=False).totals()
@@ -81,11 +82,11 @@ def _events(
             continue
         values = _values(dissection, event, tokenizer) if options.values else None
         if options.as_json:
-            print(dumps(event_json(event, raw=options.raw, values=values)), file=out)
+            print(json_text(event_json(event, raw=options.raw, values=values)), file=out)
         else:
             printer.event(event, values)
     if options.as_json:
-        print(dumps(totals_json(dissection)), file=out)
+        print(json_text(totals_json(dissection)), file=out)
     else:
         printer.totals()
     return faults

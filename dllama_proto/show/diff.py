@@ -19,10 +19,11 @@ from rich.table import Table
 
 from dllama_proto.dissect.dissection import Dissection, dissect_pcap
 from dllama_proto.dissect.events import MessageEvent, Place, SliceEvent, WeightEvent, WireEvent
+from dllama_proto.json_text import json_text
 from dllama_proto.messages import Greeting, NodeConfig, OpConfig
 from dllama_proto.printable import printable
 from dllama_proto.schemas.op_configs import OPS
-from dllama_proto.show.json_form import FORMAT_VERSION, dumps, plain
+from dllama_proto.show.json_form import FORMAT_VERSION, plain
 from dllama_proto.show.labels import describe
 from dllama_proto.show.values import slice_values
 
@@ -268,7 +269,7 @@ def run_diff(one: str, other: str, tolerance: float, *, as_json: bool, out: Text
     out = sys.stdout if out is None else out
     divergence = diff_captures(one, other, tolerance)
     if as_json:
-        print(dumps(_json(divergence)), file=out)
+        print(json_text(_json(divergence)), file=out)
     else:
         _print(divergence, one, other, out)
     return 1 if divergence.messages or divergence.first is not None else 0

@@ -14,6 +14,7 @@ from rich.table import Table
 from dllama_proto.enums import FloatType
 from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.floats import BLOCK_SIZE, n_bytes
+from dllama_proto.json_text import json_text
 from dllama_proto.model_file import (
     MODEL_PREFIX_SIZE,
     TensorEntry,
@@ -26,7 +27,7 @@ from dllama_proto.model_header import ModelHeader
 from dllama_proto.names import WeightName
 from dllama_proto.schemas.model_file import MODEL_MAGIC
 from dllama_proto.schemas.tokenizer_file import TOKENIZER_MAGIC
-from dllama_proto.show.json_form import FORMAT_VERSION, dumps, plain
+from dllama_proto.show.json_form import FORMAT_VERSION, plain
 from dllama_proto.show.labels import bytes_text
 from dllama_proto.tokenizer_file import TokenizerFile, decode_tokenizer
 
@@ -129,7 +130,7 @@ def _inspect(path: Path, n_nodes: int | None, as_json: bool, out: TextIO) -> Non
         if magic == TOKENIZER_MAGIC:
             tokenizer = decode_tokenizer(file.read())
             if as_json:
-                print(dumps(_tokenizer_json(path, tokenizer)), file=out)
+                print(json_text(_tokenizer_json(path, tokenizer)), file=out)
             else:
                 _print_facts(
                     Console(file=out, highlight=False, markup=False), path, _tokenizer_facts(tokenizer)
@@ -143,7 +144,7 @@ def _inspect(path: Path, n_nodes: int | None, as_json: bool, out: TextIO) -> Non
     check_file_size(header, path.stat().st_size)
     memory = None if n_nodes is None else node_memory(header, n_nodes)
     if as_json:
-        print(dumps(_model_json(path, header, memory)), file=out)
+        print(json_text(_model_json(path, header, memory)), file=out)
     else:
         _print_model(Console(file=out, highlight=False, markup=False), path, header, memory)
 

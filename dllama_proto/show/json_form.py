@@ -26,7 +26,7 @@ from dllama_proto.dissect.events import (
 )
 from dllama_proto.show.values import Values
 
-__all__ = ["FORMAT_VERSION", "dumps", "event_json", "events_schema", "plain", "totals_json"]
+__all__ = ["FORMAT_VERSION", "event_json", "events_schema", "plain", "totals_json"]
 
 #: Goes up when something that was there changes its meaning or goes away; new fields do not count.
 FORMAT_VERSION = 1
@@ -40,11 +40,6 @@ def events_schema() -> dict[str, Any]:
     return schema
 
 
-def dumps(value: Any) -> str:
-    """Return JSON in one line."""
-    return json.dumps(value, allow_nan=False)
-
-
 def plain(value: Any) -> Any:
     """Return a record as JSON has it: enums by name, bytes as hex, floats that are no numbers as text."""
     if isinstance(value, IntEnum | Enum):
@@ -53,9 +48,6 @@ def plain(value: Any) -> Any:
         return value if math.isfinite(value) else str(value)
     if isinstance(value, bytes | memoryview):
         return value.hex()
-    if isinstance(value, str):
-        # What is no UTF-8 was kept as surrogates, which JSON cannot have.
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     if isinstance(value, tuple | list):
         return [plain(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):

@@ -6,7 +6,6 @@ how it is searched, is decided there.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +15,7 @@ from dllama_proto.dissect.dissection import Dissection, dissect_pcap
 from dllama_proto.dissect.events import FaultEvent, MissingEvent, NoticeEvent, UnexplainedEvent, WireEvent
 from dllama_proto.dissect.session import Session
 from dllama_proto.endpoint import Endpoint
+from dllama_proto.json_text import json_text
 from dllama_proto.messages import EmptyConfig, NetConfig, NodeConfig, OpConfig
 from dllama_proto.show.json_form import plain, totals_json
 from dllama_proto.show.labels import bytes_text, describe, pointer_text, quant_key_text, shape_text
@@ -116,7 +116,7 @@ def render(data: Mapping[str, Any]) -> str:
     """Return the page."""
     template = files("dllama_proto.show").joinpath("report.html").read_text(encoding="utf-8")
     # Names come from the wire: nothing in them may end the script that they stand in.
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    text = json_text(data, compact=True)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return template.replace(_PLACE, text)

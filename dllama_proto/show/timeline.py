@@ -6,7 +6,6 @@ one that it sends for the next. A sync lasts, for a node, from its own first byt
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 
 from dllama_proto.dissect.dissection import dissect_pcap
 from dllama_proto.dissect.events import Forward, MessageEvent, SliceEvent, WeightEvent, WireEvent
+from dllama_proto.json_text import json_text
 from dllama_proto.messages import ControlPacket
 from dllama_proto.show.labels import bytes_text
 from dllama_proto.show.trace_format import TraceWriter, merge_traces, read_trace
@@ -206,5 +206,5 @@ def run_timeline(source: str, output: Path) -> int:
 def run_merge(sources: Sequence[str], output: Path) -> int:
     """Put traces together. Raises ValueError where one is none, and OSError."""
     traces = [read_trace(Path(source).read_text(encoding="utf-8"), source) for source in sources]
-    output.write_text(json.dumps(merge_traces(traces)) + "\n", encoding="utf-8")
+    output.write_text(json_text(merge_traces(traces)) + "\n", encoding="utf-8")
     return 0

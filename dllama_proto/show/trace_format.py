@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from dllama_proto.json_text import json_text
+
 __all__ = ["TraceWriter", "merge_traces", "read_trace"]
 
 
@@ -34,7 +36,7 @@ class TraceWriter:
 
     def __exit__(self, *_: object) -> None:
         other = {"epoch_ns": str(self._epoch or 0)}
-        self._file.write(f'\n],"displayTimeUnit":"ms","otherData":{json.dumps(other)}}}\n')
+        self._file.write(f'\n],"displayTimeUnit":"ms","otherData":{json_text(other)}}}\n')
 
     def span(
         self,
@@ -89,7 +91,7 @@ class TraceWriter:
 
     def _put(self, event: Mapping[str, Any]) -> None:
         self._file.write(",\n" if self._n_events else "\n")
-        self._file.write(json.dumps(event))
+        self._file.write(json_text(event))
         self._n_events += 1
 
 

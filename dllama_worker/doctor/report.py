@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dllama_proto.json_text import json_text
 from dllama_worker.doctor.finding import Finding, Grade
 
 __all__ = ["findings_as_json", "print_findings"]
@@ -47,4 +47,4 @@ def findings_as_json(findings: Sequence[Finding]) -> str:
         }
         for finding in findings
     ]
-    return json.dumps(entries, indent=2)
+    return json_text(entries, indent=2)

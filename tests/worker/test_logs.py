@@ -119,3 +119,18 @@ def test_names_from_the_wire_forge_no_line(
     assert line.isprintable()
     line.encode()
     assert r"lost \x1b[2Jnode\n12" in line or r"lost \u001b[2Jnode\n12" in line
+
+
+def test_a_json_line_is_whole_whatever_its_fields_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger(LOGGER_NAME)
+    kept = logger.handlers[:], logger.level, logger.propagate
+    set_up_logging("info", "json")
+    try:
+        fields = {"rate": float("nan"), "rates": [float("inf"), 1.5], "name": "a\udcff\n"}
+        logger.info("op \udcff", extra={"event": "odd", "fields": fields})
+    finally:
+        logger.handlers[:], logger.level, logger.propagate = kept
+    line = capsys.readouterr().err.encode("utf-8")
+    entry = json.loads(line, parse_constant=pytest.fail)
+    assert entry["message"] == r"op \udcff"
+    assert (entry["rate"], entry["rates"], entry["name"]) == ("nan", ["inf", 1.5], "a\\udcff\n")

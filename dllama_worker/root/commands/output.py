@@ -5,11 +5,11 @@ Generated text is all that standard output gets; questions and the summary go to
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from typing import Any
 
+from dllama_proto.json_text import json_text
 from dllama_worker.node.forward_times import ForwardTimes
 from dllama_worker.root.decoder import TokenDecoder
 from dllama_worker.root.session import RootSession
@@ -71,4 +71,4 @@ class Output:
             **{name: times_figures(value) for name, value in times.items()},
             "nodes": nodes,
         }
-        print(json.dumps(document, ensure_ascii=False))
+        print(json_text(document, ascii_only=False))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
+from dllama_proto.json_text import json_text
 from dllama_worker.errors import ExitCode, NodeError
 from dllama_worker.root.planning.options import PlanOptions
 from dllama_worker.root.planning.plan import make_plan
@@ -23,7 +23,7 @@ def run_plan(options: PlanOptions) -> int:
         print(f"dllama-root plan: {error}", file=sys.stderr)
         return error.exit_code
     if options.as_json:
-        print(json.dumps(plan_document(plan, options)))
+        print(json_text(plan_document(plan, options)))
         return ExitCode.OK
     from rich.console import Console
 
