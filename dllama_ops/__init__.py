@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from dllama_ops.table import KernelChoice, KernelEntry, KernelTable, build_kernel_table
     from dllama_ops.tensor import Tensor, WeightSpec
 
+    __version__: str
+
 __all__ = [
     "BaseKernel",
     "BoundOp",
@@ -104,6 +106,10 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: the command's help must not wait for NumPy."""
+    if name == "__version__":
+        from dllama_proto.version import installed_version
+
+        return installed_version()
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -71,6 +71,8 @@ if TYPE_CHECKING:
         WeightHeader,
     )
 
+    __version__: str
+
 __all__ = [
     "BLOCK_SIZE",
     "BufferConfig",
@@ -130,6 +132,10 @@ _HOMES = ("enums", "errors", "messages", "floats")
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: a command's help must not wait for NumPy."""
+    if name == "__version__":
+        from dllama_proto.version import installed_version
+
+        return installed_version()
     if name in __all__:
         from importlib import import_module
 

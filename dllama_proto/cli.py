@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from dllama_proto.version import VersionAction
+
 __all__ = ["main", "make_parser"]
 
 _EPILOG = """\
@@ -38,6 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=VersionAction)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_dissect(commands)
     _add_diff(commands)

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from dllama_worker.worker.options import WorkerOptions
     from dllama_worker.worker.worker import Worker
 
+    __version__: str
+
 __all__ = ["Worker", "WorkerOptions"]
 
 _HOMES = {"Worker": "dllama_worker.worker.worker", "WorkerOptions": "dllama_worker.worker.options"}
@@ -15,6 +17,10 @@ _HOMES = {"Worker": "dllama_worker.worker.worker", "WorkerOptions": "dllama_work
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: the commands' help must not wait for NumPy."""
+    if name == "__version__":
+        from dllama_proto.version import installed_version
+
+        return installed_version()
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from dllama_proto.version import VersionAction
 from dllama_worker import timeouts
 from dllama_worker.arguments import EachOnce, at_least, endpoint, not_negative
 from dllama_worker.logs import set_up_logging
@@ -51,6 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=VersionAction)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     inference = commands.add_parser("inference", help="continue a prompt", description="Continue a prompt.")
     _add_prompt(inference, "the text to continue")

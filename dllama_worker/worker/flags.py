@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dllama_proto.version import VersionAction
 from dllama_worker import timeouts
 from dllama_worker.arguments import host, network, port, seconds, size
 from dllama_worker.node_flags import add_compute_flags, add_ignored_flags, add_log_flags, add_trace_flag
@@ -38,6 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=VersionAction)
     add = parser.add_argument
     add(
         "--config", type=Path, metavar="FILE", help="TOML file of flags, as nthreads = 4; flags override it"
