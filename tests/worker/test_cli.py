@@ -107,7 +107,7 @@ def test_a_file_sets_flags_and_the_command_line_overrides_it(tmp_path: Path) -> 
 def test_every_flag_can_stand_in_a_file(tmp_path: Path) -> None:
     for action in make_parser()._actions:
         name = action.option_strings[-1].removeprefix("--")
-        if name in ("help", "config"):
+        if name in ("help", "version", "config"):
             continue
         value: object = next(iter(action.choices)) if action.choices else "1"
         if action.nargs == 0:
