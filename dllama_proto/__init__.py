@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dllama_proto.enums import (
+        ArchType,
         FloatType,
         OpCode,
         OpQuantType,
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "ArchType",
     "BLOCK_SIZE",
     "BufferConfig",
     "ControlPacket",
