@@ -106,7 +106,7 @@ def test_the_pods_answer_their_probes() -> None:
 # Supply chain ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["build", "test", "tools", "worker"])
+@pytest.mark.parametrize("name", ["build", "docs", "test", "tools", "worker"])
 def test_everything_locked_has_a_version_and_a_hash(name: str) -> None:
     text = re.sub(r"^ *#.*\n", "", (ROOT / f"requirements/{name}.txt").read_text(), flags=re.M)
     entries = re.split(r"\n(?=\S)", text.strip())
@@ -122,6 +122,7 @@ def test_the_locks_have_what_the_project_asks_for() -> None:
     wanted = {
         "test": project["project"]["dependencies"] + extras["test"],
         "worker": project["project"]["dependencies"] + extras["metrics"],
+        "docs": project["project"]["dependencies"] + extras["docs"],
         "build": project["build-system"]["requires"],
     }
     for name, requirements in wanted.items():
@@ -137,6 +138,21 @@ def test_actions_are_pinned_by_hash_and_only_publishing_may_ask_for_a_token(path
     assert [action for action in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action)] == []
     assert text.count("id-token: write") == (path.name == "release.yml")
     assert "secrets." not in text
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_what_workflows_make_can_be_made(path: Path) -> None:
+    """Targets that stand in a list of a matrix included."""
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][\w-]*):", makefile, re.M))
+    text = path.read_text()
+    lists = re.findall(r"^ +target: \[(.+)\]$", text, re.M)
+    made = {
+        *re.findall(r"run: make ([a-z][\w-]*)", text),
+        *re.findall(r"target: ([a-z][\w-]*)", text),
+        *(name for names in lists for name in names.split(", ")),
+    }
+    assert made - targets == set()
 
 
 # Validators ------------------------------------------------------------------------------------------
@@ -170,6 +186,16 @@ def test_compose_understands_its_file() -> None:
             assert said.count("worker3:9990") == 1
             return
     pytest.skip("needs docker compose or docker-compose")
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("check_jsonschema") is None,
+    reason="needs check-jsonschema (make packaging installs it)",
+)
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_github_knows_every_key_of_the_workflows(path: Path) -> None:
+    schema = "vendor.github-workflows"
+    passes(sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, path)
 
 
 @pytest.mark.skipif(
