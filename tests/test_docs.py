@@ -148,6 +148,21 @@ def test_the_kernels_page_has_every_op_with_its_keys() -> None:
     assert text[start:].partition("\n\n")[0].splitlines()[2:] == op_rows()
 
 
+# Lines ----------------------------------------------------------------------------------------------
+
+
+def prose(page: Path) -> list[str]:
+    """A page's lines without tables and code, and links by their text alone."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    lines = re.sub(r"\]\([^)]*\)", "]", text).splitlines()
+    return [line for line in lines if not line.startswith(("|", "    "))]
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=page_id)
+def test_lines_of_prose_are_short_enough_to_compare(page: Path) -> None:
+    assert [line for line in prose(page) if len(line) > 120] == []
+
+
 # Links ----------------------------------------------------------------------------------------------
 
 
@@ -161,6 +176,13 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 def test_readme_links_to_every_page() -> None:
     text = (ROOT / "README.md").read_text()
     assert [page.name for page in PAGES[1:] if f"(docs/{page.name})" not in text] == []
+
+
+def test_the_site_has_a_place_for_every_page() -> None:
+    """Beside those, ``docs/_site/pages.py`` adds the reference by itself; ``make docs`` checks the rest."""
+    nav = re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    assert sorted(set(nav)) == sorted(nav)
+    assert [page.name for page in PAGES[1:] if page.name not in nav] == []
 
 
 # Help texts -----------------------------------------------------------------------------------------
