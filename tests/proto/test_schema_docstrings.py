@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from enum import IntEnum
+from importlib.util import find_spec
 from io import BytesIO
 from types import ModuleType
 from typing import Any
@@ -49,6 +50,7 @@ def test_every_public_schema_says_who_writes_and_who_reads_it(module: ModuleType
     last = docstrings(module)[name].strip().rpartition("\n\n")[2].replace("\n", " ")
     if module.__name__ in NOT_CPP:
         assert re.fullmatch(r"Written by .+, read by :mod:`dllama_proto\.dissect\.\w+`.*\.", last)
+        assert all(find_spec(named) for named in re.findall(":mod:`([^`]+)`", last))
     else:
         assert re.fullmatch(r"Written by ``[\w:]+``.*, read by ``[\w:]+``.*\(``[\w-]+\.cpp``\).*\.", last)
 
