@@ -1,7 +1,4 @@
-"""The 40 bytes that describe a tensor; they are part of every configuration message.
-
-Source: ``NnSize3D`` of ``nn-core.hpp``, which is sent as it lies in memory (it has no padding).
-"""
+"""The 40 bytes that describe a tensor; they are part of every configuration message."""
 
 from __future__ import annotations
 
@@ -21,3 +18,15 @@ SIZE_3D = Record(
     "n_bytes" / U64,
     "n_bytes_xy" / U64,
 )
+"""Type and shape of a tensor, of [z][y][x] values. It is sent as it lies in memory, and has no padding.
+
+Example, from a recording::
+
+    03000000 01000000 20000000 00010000                 float_type=Q80, z=1, y=32, x=256
+    0020000000000000 0022000000000000 0022000000000000  length=8192, n_bytes=8704, n_bytes_xy=8704
+
+Size in bytes: ``40``.
+
+Written by ``NnRootConfigWriter::writeNet`` and ``writeNode``, read by ``NnWorkerConfigReader::readNet`` and
+``readNode`` (``nn-network.cpp``); the struct is ``NnSize3D`` of ``nn-core.hpp``.
+"""

@@ -72,8 +72,17 @@ OPTION_END = 0
 OPTION_TS_RESOLUTION = 9
 OPTION_TS_OFFSET = 14
 
-#: The value of ``OPTION_TS_RESOLUTION``: a power of 10, or with the highest bit set of 2.
 TS_RESOLUTION = Int8ub
+"""The value of ``OPTION_TS_RESOLUTION``: a power of 10, or with the highest bit set of 2.
+
+Example, nanoseconds::
+
+    09  value=9
+
+Size in bytes: ``1``.
+
+Written by :mod:`dllama_proto.dissect.recording`, read by :mod:`dllama_proto.dissect.capture`.
+"""
 
 
 def _classic(u16: Any, u32: Any, i32: Any) -> tuple[Any, Any]:
@@ -155,16 +164,87 @@ def _block(number: int, body: Any, u32: Any) -> Any:
 
 _LITTLE, _BIG = _classic(Int16ul, Int32ul, Int32sl), _classic(Int16ub, Int32ub, Int32sb)
 
-#: The header of a classic file, by byte order as ``struct`` writes it.
 PCAP_HEADERS = MappingProxyType({"<": _LITTLE[0], ">": _BIG[0]})
+"""The header of a classic file, by byte order as ``struct`` writes it.
 
-#: One packet of a classic file.
+Example of ``PCAP_HEADERS["<"]``, from a recording::
+
+    d4c3b2a1 0200 0400 00000000  magic=0xA1B2C3D4, version_major=2, version_minor=4, utc_offset=0
+    00000000 00000400 01000000   accuracy=0, snap_length=262144, link_type=1
+
+Size in bytes: ``24``.
+
+Written by programs that capture, read by :mod:`dllama_proto.dissect.capture`.
+"""
+
 PCAP_RECORDS = MappingProxyType({"<": _LITTLE[1], ">": _BIG[1]})
+"""One packet of a classic file. Its time is in seconds and the fraction that the file's magic number says.
 
-#: Every block that is looked into, by byte order and type.
+Example of ``PCAP_RECORDS["<"]``, a packet cut after its Ethernet header::
+
+    d7bc046b 2e6f0e00 0e000000    seconds=1795472599, fraction=945966, captured_length=14
+    4a000000                      original_length=74
+    0000000000000000000000000800  data
+
+Size in bytes: ``16 + captured_length``.
+
+Written by programs that capture, read by :mod:`dllama_proto.dissect.capture`.
+"""
+
 PCAPNG_BLOCKS = MappingProxyType(
     {
         "<": _blocks(Int16ul, Int32ul, Int16sl, Int64sl),
         ">": _blocks(Int16ub, Int32ub, Int16sb, Int64sb),
     }
 )
+"""Every block that is looked into, by byte order and type. ``data`` and ``value`` are padded to 4 bytes.
+
+Example of ``PCAPNG_BLOCKS["<"][BLOCK_SECTION]``::
+
+    0a0d0d0a 1c000000 4d3c2b1a  type=0x0A0D0D0A, total_length=28, byte_order=0x1A2B3C4D
+    0100 0000 ffffffffffffffff  version_major=1, version_minor=0, section_length=-1
+    1c000000                    total_length_again=28
+
+Size in bytes: ``12 + size(body)``.
+
+Example of ``PCAPNG_BLOCKS["<"][BLOCK_INTERFACE]``::
+
+    01000000 20000000 6500 0000  type=1, total_length=32, link_type=101, padding
+    00000000                     snap_length=0
+    0900 0100                    code=9, length=1
+    09000000                     value
+    0000 0000                    code=0, length=0, value
+    20000000                     total_length_again=32
+
+Size in bytes: ``12 + size(body)``.
+
+Example of ``PCAPNG_BLOCKS["<"][BLOCK_ENHANCED_PACKET]``, the packet above::
+
+    06000000 30000000 00000000 f9600600  type=6, total_length=48, interface=0, timestamp_high=418041
+    ee12860a 0e000000 4a000000           timestamp_low=176558830, captured_length=14, original_length=74
+    00000000000000000000000008000000     data
+    30000000                             total_length_again=48
+
+Size in bytes: ``12 + size(body)``.
+
+Example of ``PCAPNG_BLOCKS["<"][BLOCK_SIMPLE_PACKET]``, its first 16 bytes::
+
+    03000000 20000000 4a000000        type=3, total_length=32, original_length=74
+    00000000000000000000000008000000  data
+    20000000                          total_length_again=32
+
+Size in bytes: ``12 + size(body)``.
+
+Example of ``PCAPNG_BLOCKS["<"][BLOCK_OLD_PACKET]``, the same packet::
+
+    02000000 30000000 0000 ffff       type=2, total_length=48, interface=0, n_drops=-1
+    f9600600 ee12860a 0e000000        timestamp_high=418041, timestamp_low=176558830, captured_length=14
+    4a000000                          original_length=74
+    00000000000000000000000008000000  data
+    30000000                          total_length_again=48
+
+Size in bytes: ``12 + size(body)``.
+
+Written by :mod:`dllama_proto.dissect.recording` and programs that capture, read by
+:mod:`dllama_proto.dissect.capture`.
+"""

@@ -1,9 +1,4 @@
-"""What begins a forward, and what ends a session.
-
-Written by ``RootLlmInference`` (``forward``, ``finish``), read by
-``WorkerLlmInference::tryReadControlPacket`` (``app.cpp``); the struct is ``LlmControlPacket`` of
-``app.hpp``.
-"""
+"""What begins a forward, and what ends a session."""
 
 from __future__ import annotations
 
@@ -17,3 +12,14 @@ CONTROL_PACKET = Record(
     "position" / U32,
     "batch_size" / U32,
 )
+"""Begins a forward of ``batch_size`` rows from ``position``; a batch size of 0 ends the session.
+
+Example, from a recording: the second batch of a prompt::
+
+    20000000 17000000  position=32, batch_size=23
+
+Size in bytes: ``8``.
+
+Written by ``RootLlmInference::forward`` and ``finish``, read by ``WorkerLlmInference::tryReadControlPacket``
+(``app.cpp``); the struct is ``LlmControlPacket`` of ``app.hpp``.
+"""

@@ -1,8 +1,4 @@
-"""Joining: the root's greeting, and the ack that also punctuates everything after it.
-
-Written by ``NnNetwork::connect``, read by ``NnNetwork::serve``; the ack by ``writeAckPacket`` and
-``readAckPacket`` (all ``nn-network.cpp``).
-"""
+"""Joining: the root's greeting, and the ack that also punctuates everything after it."""
 
 from __future__ import annotations
 
@@ -14,14 +10,34 @@ __all__ = ["ACK_BYTES", "ACK_NUMBER", "GREETING", "PEER"]
 #: C++ ``ACK``.
 ACK_NUMBER = 23571114
 
-#: The ack on the wire, a ``u32``.
 ACK_BYTES = ACK_NUMBER.to_bytes(4, "little")
+"""The ack on the wire: :data:`ACK_NUMBER` as a ``u32``.
+
+Example, the same in every session::
+
+    aaaa6701
+
+Size in bytes: ``4``.
+
+Written by ``writeAckPacket``, read by ``readAckPacket`` (``nn-network.cpp``).
+"""
 
 PEER = Record(
     Peer,
     "host" / Text(limit="host_length"),
     "port" / I32,
 )
+"""Where another worker listens. The host is a name or an address.
+
+Example, from a recording::
+
+    0a000000 3132372e302e302e3100  host="127.0.0.1"
+    27520000                       port=21031
+
+Size in bytes: ``9 + len(host)``.
+
+Written by ``NnNetwork::connect``, read by ``NnNetwork::serve`` (``nn-network.cpp``).
+"""
 
 GREETING = Record(
     Greeting,
@@ -29,3 +45,15 @@ GREETING = Record(
     "worker_index" / U32,
     "peers" / Array(this.n_sockets - 1, PEER),
 )
+"""What the root says first to each worker: who the other workers are, in the root's order.
+
+Example, the first of two workers is told of the second::
+
+    02000000 00000000              n_sockets=2, worker_index=0
+    0a000000 3132372e302e302e3100  host="127.0.0.1"
+    27520000                       port=21031
+
+Size in bytes: ``8 + size(peers)``.
+
+Written by ``NnNetwork::connect``, read by ``NnNetwork::serve`` (``nn-network.cpp``).
+"""

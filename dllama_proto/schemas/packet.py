@@ -73,8 +73,28 @@ class EtherType(IntEnum):
 IP_PROTOCOL_TCP = 6
 
 ETHERNET = Struct("destination" / Bytes(6), "source" / Bytes(6), "type" / Int16ub)
+"""The header of an Ethernet frame; ``type`` is an :class:`EtherType`.
+
+Example, from a recording on the loopback device::
+
+    000000000000 000000000000 0800  destination, source, type=IPV4
+
+Size in bytes: ``14``.
+
+Written by the nodes' operating systems, read by :mod:`dllama_proto.dissect.frames` (IEEE 802.3).
+"""
 
 VLAN_TAG = Struct("tag" / Int16ub, "type" / Int16ub)
+"""What stands between an Ethernet header and its payload in a virtual network.
+
+Example, virtual network 7, then IPv4::
+
+    0007 0800  tag=7, type=IPV4
+
+Size in bytes: ``4``.
+
+Written by the nodes' operating systems, read by :mod:`dllama_proto.dissect.frames` (IEEE 802.1Q).
+"""
 
 COOKED = Struct(
     "packet_type" / Int16ub,
@@ -83,6 +103,17 @@ COOKED = Struct(
     "address" / Bytes(8),
     "type" / Int16ub,
 )
+"""The header in place of Ethernet's where Linux captured on all interfaces.
+
+Example, a packet to this machine, then IPv4::
+
+    0000 0001 0006 0200000000010000  packet_type=0, device_type=1, address_length=6, address
+    0800                             type=IPV4
+
+Size in bytes: ``16``.
+
+Written by libpcap, read by :mod:`dllama_proto.dissect.frames` (LINKTYPE_LINUX_SLL).
+"""
 
 COOKED_V2 = Struct(
     "type" / Int16ub,
@@ -93,6 +124,17 @@ COOKED_V2 = Struct(
     "address_length" / Int8ub,
     "address" / Bytes(8),
 )
+"""The newer header where Linux captured on all interfaces: it names the interface.
+
+Example, a packet to this machine on interface 2, then IPv4::
+
+    0800 0000 00000002 0001 00  type=IPV4, padding, interface=2, device_type=1, packet_type=0
+    06 0200000000010000         address_length=6, address
+
+Size in bytes: ``20``.
+
+Written by libpcap, read by :mod:`dllama_proto.dissect.frames` (LINKTYPE_LINUX_SLL2).
+"""
 
 IPV4 = Struct(
     "first" / BitStruct("version" / Rebuild(BitsInteger(4), 4), "header_words" / BitsInteger(4)),
@@ -107,6 +149,19 @@ IPV4 = Struct(
     "destination" / Bytes(4),
     "options" / Bytes((this.first.header_words - 5) * 4),
 )
+"""The header of an IPv4 packet, with its options.
+
+Example, from a recording::
+
+    45 00 003c         version=4, header_words=5, service=0, total_length=60
+    8840 4000          identification=0x8840, dont=True, more=False, offset=0
+    40 06 b479         time_to_live=64, protocol=6, checksum=0xB479
+    7f000001 7f000001  source, destination, options
+
+Size in bytes: ``4 * first.header_words``.
+
+Written by the nodes' operating systems, read by :mod:`dllama_proto.dissect.frames` (RFC 791, section 3.1).
+"""
 
 IPV6 = Struct(
     "first"
@@ -117,13 +172,35 @@ IPV6 = Struct(
     "source" / Bytes(16),
     "destination" / Bytes(16),
 )
+"""The header of an IPv6 packet.
 
-#: Hop-by-hop, routing and destination options: all have their length in the second byte.
+Example, a TCP segment of 20 bytes follows::
+
+    60000000 0014 06                     version=6, class=0, flow=0, payload_length=20, next_header=6
+    40 20010db8000000000000000000000001  hop_limit=64, source
+    20010db8000000000000000000000002     destination
+
+Size in bytes: ``40``.
+
+Written by the nodes' operating systems, read by :mod:`dllama_proto.dissect.frames` (RFC 8200, section 3).
+"""
+
 IPV6_EXTENSION = Struct(
     "next_header" / Int8ub,
     "length" / Rebuild(Int8ub, (len_(this.data) + 2) // 8 - 1),
     "data" / Bytes(this.length * 8 + 6),
 )
+"""Hop-by-hop, routing and destination options: all have their length in the second byte.
+
+Example, 6 bytes of padding, then TCP::
+
+    06 00         next_header=6, length=0
+    010400000000  data
+
+Size in bytes: ``8 + 8 * length``.
+
+Written by the nodes' operating systems, read by :mod:`dllama_proto.dissect.frames` (RFC 8200, section 4).
+"""
 
 IPV6_FRAGMENT = Struct(
     "next_header" / Int8ub,
@@ -131,6 +208,17 @@ IPV6_FRAGMENT = Struct(
     "fragment" / BitStruct("offset" / BitsInteger(13), Padding(2), "more" / Flag),
     "identification" / Int32ub,
 )
+"""The header before a fragment; ``offset`` counts units of 8 bytes.
+
+Example, the last fragment, from byte 1448 on::
+
+    06 00 05a8  next_header=6, padding, offset=181, more=False
+    00001234    identification=0x1234
+
+Size in bytes: ``8``.
+
+Written by the nodes' operating systems, read by :mod:`dllama_proto.dissect.frames` (RFC 8200, section 4.5).
+"""
 
 TCP = Struct(
     "source_port" / Int16ub,
@@ -153,3 +241,17 @@ TCP = Struct(
     "urgent" / Int16ub,
     "options" / Bytes((this.bits.header_words - 5) * 4),
 )
+"""The header of a TCP segment, with its options.
+
+Example, from a recording: the first packet of a connection::
+
+    e556 5eb0 972162ae  source_port=58710, destination_port=24240, sequence=2535547566
+    00000000            acknowledgement=0
+    a002                header_words=10, urg=False, ack=False, psh=False, rst=False, syn=True, fin=False
+    ffd7 fe30 0000      window=65495, checksum=0xFE30, urgent=0
+    0204ffd70402080a9226b45b000000000103030a  options
+
+Size in bytes: ``4 * bits.header_words``.
+
+Written by the nodes' operating systems, read by :mod:`dllama_proto.dissect.frames` (RFC 9293, section 3.1).
+"""

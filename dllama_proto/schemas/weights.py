@@ -1,7 +1,6 @@
 """Weights: a header announces each piece, whose bytes follow it; a name of length 0 ends them.
 
-Written by ``NnRootWeightLoader::writeWeight`` and ``finish``, read by ``NnWorkerWeightReader::read``
-(``nn-network.cpp``). The bytes themselves never pass through a schema.
+The bytes themselves never pass through a schema.
 """
 
 from __future__ import annotations
@@ -18,6 +17,27 @@ WEIGHT_HEADER = Record(
     "offset" / U64,
     "n_bytes" / U64,
 )
+"""Announces a piece of a weight. ``n_bytes`` bytes of the weight follow.
 
-#: What stands in place of the last header: the length of a name, 0.
+Example, from a recording::
+
+    0f000000 626c6f636b5f6d61746d756c5f7100  name="block_matmul_q"
+    00000000 0000000000000000                op_index=0, offset=0
+    0012000000000000                         n_bytes=4608
+
+Size in bytes: ``25 + len(name)``.
+
+Written by ``NnRootWeightLoader::writeWeight``, read by ``NnWorkerWeightReader::read`` (``nn-network.cpp``).
+"""
+
 WEIGHTS_END_BYTES = bytes(4)
+"""What stands in place of the last header: the length of a name, 0. The worker answers with an ack.
+
+Example, the same in every session::
+
+    00000000
+
+Size in bytes: ``4``.
+
+Written by ``NnRootWeightLoader::finish``, read by ``NnWorkerWeightReader::read`` (``nn-network.cpp``).
+"""
