@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
-from dllama_proto._link import Link
+from dllama_proto._base_connection import BaseConnection
+from dllama_proto.dissect.account import Account
 from dllama_proto.dissect.events import Stream
 from dllama_proto.dissect.tcp import Direction
 
@@ -30,12 +31,15 @@ class Half:
     """
 
     __slots__ = (
+        "_account",
         "_chunks",
         "_decoder",
         "bulk",
         "direction",
+        "is_closed",
         "link",
         "offset",
+        "other",
         "pending",
         "ready",
         "skipped",
@@ -44,10 +48,16 @@ class Half:
         "time",
     )
 
-    def __init__(self, direction: Direction, stream: Stream, link: Link, decoder: Decoder) -> None:
+    def __init__(
+        self, direction: Direction, stream: Stream, link: BaseConnection, decoder: Decoder, account: Account
+    ) -> None:
         self.direction = direction
         self.stream = stream
         self.link = link
+        #: The half in the other direction; set by the decoder.
+        self.other: Half = self
+        #: Whether nothing follows.
+        self.is_closed = False
         #: Bytes of the stream before what waits.
         self.offset = 0
         #: Bytes that wait, gaps included; those before the first gap.
@@ -60,6 +70,7 @@ class Half:
         #: When captured, and the bytes; or how many are missing.
         self._chunks: deque[tuple[int, memoryview | int]] = deque()
         self._decoder = decoder
+        self._account = account
 
     # What a sink is told ---------------------------------------------------------------------------
 
@@ -91,6 +102,7 @@ class Half:
 
     def end(self, time: int, *, reset: bool) -> None:
         """Learn that nothing follows."""
+        self.is_closed = True
         self._decoder.closed(self, time, reset=reset)
 
     # What a decoder takes ---------------------------------------------------------------------------
@@ -151,11 +163,12 @@ class Half:
         self.pending += n
         self.ready += n
 
-    def pass_gap(self, n: int) -> None:
-        """Go over the next ``n`` missing bytes, at most ``gap``."""
+    def pass_gap(self, n: int, within: str) -> None:
+        """Report that the next ``n`` bytes, at most ``gap``, were not captured, and go over them."""
         time, size = self._chunks[0]
         if not isinstance(size, int) or size < n:
             raise RuntimeError(f"{n} missing bytes where there are not as many: a bug of the decoder")
+        self._account.missing(self.time, self.stream, self.offset, n, within)
         self.offset += n
         self.pending -= n
         if size > n:
@@ -166,3 +179,8 @@ class Half:
             if isinstance(view, int):
                 break
             self.ready += len(view)
+
+    def count_payload(self, n: int) -> None:
+        """Tell both ends that the next ``n`` bytes of a payload have passed, captured or not."""
+        self.link.payload_received(n)
+        self.other.link.payload_sent(n)
