@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from dllama_proto.dissect.events import MissingEvent, NoticeEvent, Stream, UnexplainedEvent, WireEvent
 
-__all__ = ["Account", "NOTHING"]
+__all__ = ["Account", "NOTHING", "UnexplainedRun"]
 
 #: The bytes of an event that has none, or whose bytes are not kept.
 NOTHING = memoryview(b"")
@@ -40,13 +40,40 @@ class Account:
         n: int,
         reason: str,
         *,
+        began: int,
         raw: memoryview = NOTHING,
-        began: int | None = None,
     ) -> None:
         """Report ``n`` bytes that cannot be given a meaning; ``raw`` are they, where they were kept."""
         stream.unexplained += n
-        self.emit(UnexplainedEvent(time, time if began is None else began, stream, offset, n, raw, reason))
+        self.emit(UnexplainedEvent(time, began, stream, offset, n, raw, reason))
 
     def notice(self, time: int, stream: Stream | None, text: str, offset: int = 0) -> None:
         """Report something that a reader should know."""
         self.emit(NoticeEvent(time, time, stream, offset, 0, NOTHING, text))
+
+
+class UnexplainedRun:
+    """Bytes of a stream that follow each other and mean nothing: they are counted, and become one event."""
+
+    __slots__ = ("_account", "_began", "_n", "_offset", "_stream", "_time")
+
+    def __init__(self, account: Account, stream: Stream) -> None:
+        self._account = account
+        self._stream = stream
+        self._offset = self._n = 0
+        #: When the first of them was captured, and the last.
+        self._began = self._time = 0
+
+    def add(self, time: int, offset: int, n: int) -> None:
+        """Count the ``n`` bytes from ``offset`` on, which follow those before."""
+        if not self._n:
+            self._began = self._time = time
+            self._offset = offset
+        self._n += n
+        self._time = max(time, self._time)
+
+    def end(self, reason: str) -> None:
+        """Report what was counted, if anything was; the next bytes begin a new run."""
+        if self._n:
+            n, self._n = self._n, 0
+            self._account.unexplained(self._time, self._stream, self._offset, n, reason, began=self._began)

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from dllama_proto._base_connection import BaseConnection
-from dllama_proto.dissect.account import Account
+from dllama_proto.dissect.account import Account, UnexplainedRun
 from dllama_proto.dissect.events import Stream
 from dllama_proto.dissect.tcp import Direction
 
-__all__ = ["Decoder", "Half"]
+__all__ = ["C", "Decoder", "Half"]
+
+#: Which kind of connection the receivers of a link are.
+C = TypeVar("C", bound=BaseConnection)
 
 
 class Decoder(Protocol):
     """Who makes sense of a link."""
 
-    def moved(self, half: Half) -> None:
+    def moved(self, half: Half[Any]) -> None:
         """Look at what has come."""
 
-    def closed(self, half: Half, time: int, *, reset: bool) -> None:
+    def closed(self, half: Half[Any], time: int, *, reset: bool) -> None:
         """Learn that nothing more comes in this direction."""
 
 
-class Half:
+class Half(Generic[C]):
     """The sink of one direction: ``link`` is the connection in the place of its receiver.
 
     The bulk of a weight is only counted: while ``bulk`` bytes of one are still to come, data passes by. So it
-    does when nothing can be understood any more: ``skipped`` counts it then.
+    does while ``skipping``, when nothing can be understood any more: ``skipped`` is what came then.
     """
 
     __slots__ = (
@@ -36,7 +39,6 @@ class Half:
         "_decoder",
         "bulk",
         "direction",
-        "is_closed",
         "link",
         "offset",
         "other",
@@ -49,22 +51,20 @@ class Half:
     )
 
     def __init__(
-        self, direction: Direction, stream: Stream, link: BaseConnection, decoder: Decoder, account: Account
+        self, direction: Direction, stream: Stream, link: C, decoder: Decoder, account: Account
     ) -> None:
         self.direction = direction
         self.stream = stream
         self.link = link
         #: The half in the other direction; set by the decoder.
-        self.other: Half = self
-        #: Whether nothing follows.
-        self.is_closed = False
+        self.other: Half[C] = self
         #: Bytes of the stream before what waits.
         self.offset = 0
         #: Bytes that wait, gaps included; those before the first gap.
         self.pending = self.ready = 0
         self.bulk = 0
         self.skipping = False
-        self.skipped = 0
+        self.skipped = UnexplainedRun(account, stream)
         #: When the last byte was captured.
         self.time = 0
         #: When captured, and the bytes; or how many are missing.
@@ -84,7 +84,7 @@ class Half:
             self.offset += n
             return
         if self.skipping and not self.pending:
-            self.skipped += n
+            self.skipped.add(time, self.offset, n)
             self.offset += n
             return
         if self.ready == self.pending:
@@ -102,7 +102,6 @@ class Half:
 
     def end(self, time: int, *, reset: bool) -> None:
         """Learn that nothing follows."""
-        self.is_closed = True
         self._decoder.closed(self, time, reset=reset)
 
     # What a decoder takes ---------------------------------------------------------------------------

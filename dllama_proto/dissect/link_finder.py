@@ -8,6 +8,8 @@ dialling, as the C++ program does (``NnNetwork::serve``).
 
 from __future__ import annotations
 
+from typing import Any
+
 from dllama_proto.dissect.account import NOTHING, Account
 from dllama_proto.dissect.events import LinkKind, OpenedEvent, Stream
 from dllama_proto.dissect.links import LinkDecoder
@@ -29,7 +31,9 @@ class LinkFinder:
         self.sessions: list[Session] = []
         self.streams: list[Stream] = []
         self._undecided: dict[Conversation, Undecided] = {}
-        self._decoders: list[LinkDecoder] = []
+        self._decoders: list[LinkDecoder[Any]] = []
+        #: Connections of which nothing can be understood.
+        self._given_up: list[Undecided] = []
 
     # What the capture reports --------------------------------------------------------------------------
 
@@ -53,6 +57,8 @@ class LinkFinder:
         self.settle()
         for decoder in self._decoders:
             decoder.finish()
+        for undecided in self._given_up:
+            undecided.finish()
 
     # Deciding what a connection is ---------------------------------------------------------------------
 
@@ -74,12 +80,12 @@ class LinkFinder:
         for session in reversed(self.sessions):
             if session.listener_of(undecided.conversation) is None or not session.is_configured:
                 continue
-            # All that wait at the same door get their numbers at once, in the order of dialling.
-            door = undecided.conversation.dialler
-            for other in list(self._undecided.values()):
-                same = other.conversation.dialler
-                if (same.destination, same.destination_port) == (door.destination, door.destination_port):
-                    self._match(session, other)
+            # All connections to the same listener get their numbers at once, in the order of dialling.
+            one = undecided.conversation.dialler
+            for waiting in list(self._undecided.values()):
+                other = waiting.conversation.dialler
+                if (one.destination, one.destination_port) == (other.destination, other.destination_port):
+                    self._match(session, waiting)
             return undecided.conversation not in self._undecided
         return False
 
@@ -100,8 +106,10 @@ class LinkFinder:
         for stream in undecided.streams:
             stream.link = link
         self._undecided.pop(undecided.conversation, None)
+        if link is LinkKind.UNKNOWN:
+            self._given_up.append(undecided)
 
-    def _start(self, undecided: Undecided, decoder: LinkDecoder) -> None:
+    def _start(self, undecided: Undecided, decoder: LinkDecoder[Any]) -> None:
         self._undecided.pop(undecided.conversation, None)
         self._decoders.append(decoder)
         self.streams += undecided.streams

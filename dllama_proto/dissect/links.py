@@ -10,10 +10,11 @@ bytes that cannot be understood.
 
 from __future__ import annotations
 
-from dllama_proto._base_connection import BaseConnection
+from typing import Generic
+
 from dllama_proto.dissect.account import NOTHING, Account
 from dllama_proto.dissect.events import ClosedEvent, LinkKind, Stream
-from dllama_proto.dissect.halves import Half
+from dllama_proto.dissect.halves import C, Half
 from dllama_proto.dissect.session_facts import SessionFacts
 from dllama_proto.dissect.slices import SliceDecoder
 from dllama_proto.dissect.tcp import Direction
@@ -24,8 +25,8 @@ __all__ = ["LinkDecoder"]
 _MAX_WAITING = 64 * 1024 * 1024
 
 
-class LinkDecoder:
-    """Base of both kinds of link. Once one is lost, nothing is read any more; ``_lost`` says why."""
+class LinkDecoder(Generic[C]):
+    """Base of both kinds of link: ``receivers`` are the connections that read what the directions say."""
 
     kind = LinkKind.UNKNOWN
 
@@ -35,7 +36,7 @@ class LinkDecoder:
         account: Account,
         directions: tuple[Direction, Direction],
         streams: tuple[Stream, Stream],
-        receivers: tuple[BaseConnection, BaseConnection],
+        receivers: tuple[C, C],
     ) -> None:
         self._session = session
         self._account = account
@@ -48,11 +49,12 @@ class LinkDecoder:
         )
         self.halves[0].other, self.halves[1].other = self.halves[1], self.halves[0]
         self._slices = SliceDecoder(session, account)
+        #: Why nothing is read any more; empty while the link is understood.
         self._lost = ""
 
     # What a half reports ---------------------------------------------------------------------------
 
-    def moved(self, half: Half) -> None:
+    def moved(self, half: Half[C]) -> None:
         """Understand as much as possible, in both directions."""
         # What was understood in one direction may be what the other has waited for.
         while self._advance(half) | self._advance(half.other):
@@ -61,7 +63,7 @@ class LinkDecoder:
             if waiting.pending > _MAX_WAITING and not self._lost:
                 self._lose(waiting, f"{waiting.pending} bytes wait for what the other side did not say")
 
-    def closed(self, half: Half, time: int, *, reset: bool) -> None:
+    def closed(self, half: Half[C], time: int, *, reset: bool) -> None:
         """Account for what is left in a direction that has ended."""
         self.moved(half)
         phase = half.link.phase
@@ -75,17 +77,18 @@ class LinkDecoder:
         for half in self.halves:
             phase = half.link.phase
             self._finish_half(half, "the capture ends")
-            if not half.is_closed:
+            if not half.direction.ended:
                 text = f"the capture ends before this connection does ({phase.name} comes next)"
                 self._account.notice(half.time, half.stream, text, half.offset)
 
-    def _finish_half(self, half: Half, why: str) -> None:
-        self._break_off(half)
-        self._explain_rest(half, self._lost or f"{why} before it is whole ({half.link.phase.name})")
+    def _finish_half(self, half: Half[C], why: str) -> None:
+        reason = self._lost or f"{why} before it is whole ({half.link.phase.name})"
+        self._break_off(half, reason)
+        self._explain_rest(half, reason)
 
     # Understanding -----------------------------------------------------------------------------------
 
-    def _advance(self, half: Half) -> bool:
+    def _advance(self, half: Half[C]) -> bool:
         """Understand as much as possible of one direction; tell whether anything was."""
         happened = False
         while half.pending:
@@ -97,42 +100,41 @@ class LinkDecoder:
             happened = True
         return happened | self._idle(half)
 
-    def _step(self, half: Half) -> bool:
+    def _step(self, half: Half[C]) -> bool:
         """Understand one thing, or take a part of one; tell whether that was possible."""
         due = half.link.next_slice
         return self._message(half) if due is None else self._slices.step(half, *due)
 
-    def _idle(self, half: Half) -> bool:
+    def _idle(self, half: Half[C]) -> bool:
         """Do what can be done without bytes; tell whether anything was."""
         return False
 
-    def _message(self, half: Half) -> bool:
+    def _message(self, half: Half[C]) -> bool:
         """Do what is to be done where no payload is due; tell whether anything was."""
         raise NotImplementedError
 
     # What cannot be understood ------------------------------------------------------------------------
 
-    def _break_off(self, half: Half) -> None:
+    def _break_off(self, half: Half[C], reason: str) -> None:
         """Report what was taken of something that does not become whole."""
         self._slices.break_off(half)
 
-    def _lose(self, half: Half, reason: str) -> None:
+    def _lose(self, half: Half[C], reason: str) -> None:
         """Give the link up: nothing that follows can be understood."""
-        self._lost = reason
         for each in self.halves:
+            self._break_off(each, reason)
             each.skipping = True
+        self._lost = reason
         text = f"the rest of this connection cannot be understood: {reason}"
         self._account.notice(half.time, half.stream, text, half.offset)
 
-    def _explain_rest(self, half: Half, reason: str) -> None:
+    def _explain_rest(self, half: Half[C], reason: str) -> None:
         """Report all that waits, or passed by, as not understood, or missing."""
-        if half.skipped:
-            n, half.skipped = half.skipped, 0
-            self._account.unexplained(half.time, half.stream, half.offset - n, n, reason)
+        half.skipped.end(reason)
         while half.pending:
             if half.gap:
                 half.pass_gap(half.gap, reason)
                 continue
             began, offset, n = half.first_time, half.offset, half.ready
             time, raw = half.take(n)
-            self._account.unexplained(time, half.stream, offset, n, reason, raw=raw, began=began)
+            self._account.unexplained(time, half.stream, offset, n, reason, began=began, raw=raw)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from dllama_proto.connection import Connection
 from dllama_proto.dissect.account import NOTHING, Account
 from dllama_proto.dissect.events import FaultEvent
 from dllama_proto.dissect.halves import Half
 from dllama_proto.errors import RemoteProtocolError
+from dllama_proto.events import NEED_DATA, Event, NoEvent
 
 __all__ = ["MessageBytes", "MessageReader"]
 
@@ -24,24 +26,31 @@ class MessageBytes(NamedTuple):
 class MessageReader:
     """Feeds the receiver of one direction, and keeps what it was fed of the message at hand."""
 
-    def __init__(self, half: Half, account: Account) -> None:
+    def __init__(self, half: Half[Connection], account: Account) -> None:
         self._half = half
         self._account = account
         self._parts: list[memoryview] = []
+        #: When the first byte of them was captured, and the last.
         self._began = self._time = 0
 
-    def feed(self) -> bool:
-        """Give the receiver the bytes that it waits for; tell whether they were there."""
+    def read(self) -> Event | NoEvent:
+        """Return the receiver's next event, fed with what has come; NEED_DATA where more must come.
+
+        No byte is taken that does not belong to the message at hand. Raises RemoteProtocolError where a
+        message breaks the protocol; :meth:`fault` then reports it.
+        """
         half = self._half
-        n = half.link.n_wanted
-        if half.ready < n:
-            return False
-        if not self._parts:
-            self._began = half.first_time
-        self._time, view = half.take(n)
-        self._parts.append(view)
-        half.link.receive_data(view)
-        return True
+        while (event := half.link.next_event()) is NEED_DATA:
+            n = half.link.n_wanted
+            if half.ready < n:
+                break
+            if not self._parts:
+                self._began = self._time = half.first_time
+            time, view = half.take(n)
+            self._time = max(time, self._time)
+            self._parts.append(view)
+            half.link.receive_data(view)
+        return event
 
     def whole(self) -> MessageBytes:
         """Return the bytes of the message, which is whole; the next one begins."""
@@ -70,12 +79,12 @@ class MessageReader:
         self.give_up(f"it breaks the protocol: {error}")
 
     def give_up(self, reason: str) -> None:
-        """Report what has come of a message that does not become whole."""
+        """Report what has come of a message that does not become whole; the next one begins."""
         if self._parts:
             half, raw = self._half, self._take()
             offset = half.offset - len(raw)
             self._account.unexplained(
-                half.time, half.stream, offset, len(raw), reason, raw=raw, began=self._began
+                self._time, half.stream, offset, len(raw), reason, began=self._began, raw=raw
             )
 
     def _take(self) -> memoryview:

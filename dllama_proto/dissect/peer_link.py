@@ -15,7 +15,7 @@ from dllama_proto.sync_plan import LinkPlan
 __all__ = ["PeerLinkDecoder"]
 
 
-class PeerLinkDecoder(LinkDecoder):
+class PeerLinkDecoder(LinkDecoder[PeerConnection]):
     """The link between two workers: ``plan`` is what a forward moves, as the one who dialled sees it."""
 
     kind = LinkKind.PEER
@@ -28,22 +28,22 @@ class PeerLinkDecoder(LinkDecoder):
         streams: tuple[Stream, Stream],
         plan: LinkPlan,
     ) -> None:
-        self._ends = (PeerConnection(plan.reversed()), PeerConnection(plan))
-        super().__init__(session, account, directions, streams, self._ends)
+        receivers = (PeerConnection(plan.reversed()), PeerConnection(plan))
+        super().__init__(session, account, directions, streams, receivers)
         streams[0].sender = streams[1].receiver = plan.node_index
         streams[1].sender = streams[0].receiver = plan.peer
 
-    def _message(self, half: Half) -> bool:
+    def _message(self, half: Half[PeerConnection]) -> bool:
         return self._idle(half)
 
-    def _idle(self, half: Half) -> bool:
+    def _idle(self, half: Half[PeerConnection]) -> bool:
         """Begin the next forward, if the root has."""
-        if self._ends[0].phase is not Phase.IDLE:
+        if half.link.phase is not Phase.IDLE:
             return False
         forward = self._session.forward(self._slices.n_forwards)
         if forward is None:
             return False
         self._slices.begin(forward)
-        for end in self._ends:
-            end.begin_forward(forward.batch_size)
+        for each in self.halves:
+            each.link.begin_forward(forward.batch_size)
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from dllama_proto.dissect.account import NOTHING, Account
 from dllama_proto.dissect.events import Forward, SliceEvent
@@ -37,14 +38,14 @@ class SliceDecoder:
         self.n_forwards = 0
         self._forward: Forward | None = None
         #: Of each direction, the slice of which only parts could be taken.
-        self._partial: dict[Half, _Partial] = {}
+        self._partial: dict[Half[Any], _Partial] = {}
 
     def begin(self, forward: Forward) -> None:
         """Learn whose slices follow."""
         self._forward = forward
         self.n_forwards += 1
 
-    def step(self, half: Half, transfer: Transfer, row: int, byte: int) -> bool:
+    def step(self, half: Half[Any], transfer: Transfer, row: int, byte: int) -> bool:
         """Take a slice, or what there is of it from ``byte`` on; tell whether that was possible."""
         wanted = transfer.size - byte
         if half not in self._partial:
@@ -72,7 +73,7 @@ class SliceDecoder:
             self.break_off(half)
         return True
 
-    def break_off(self, half: Half) -> None:
+    def break_off(self, half: Half[Any]) -> None:
         """Report a slice that was taken piece by piece, or of which only the beginning came."""
         part = self._partial.pop(half, None)
         if part is not None:
@@ -83,7 +84,7 @@ class SliceDecoder:
             time, raw = half.take(min(half.ready, transfer.size))
             self._report(half, _Partial(transfer, row, began, len(raw)), time, raw)
 
-    def _report(self, half: Half, part: _Partial, time: int, raw: memoryview) -> None:
+    def _report(self, half: Half[Any], part: _Partial, time: int, raw: memoryview) -> None:
         if self._forward is None:
             raise RuntimeError("a slice outside of a forward: a bug of the phase table")
         transfer = part.transfer

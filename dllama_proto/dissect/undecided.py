@@ -10,7 +10,7 @@ from typing import Protocol
 
 from dllama_proto._phases import Phase, Role
 from dllama_proto.connection import Connection
-from dllama_proto.dissect.account import Account
+from dllama_proto.dissect.account import Account, UnexplainedRun
 from dllama_proto.dissect.events import LinkKind, Stream
 from dllama_proto.dissect.tcp import Conversation, Direction
 from dllama_proto.endpoint import Endpoint
@@ -168,17 +168,15 @@ class Undecided:
         self.replay()
 
     def finish(self) -> None:
-        """Say what became of a connection that was never decided."""
-        if not self._n_bytes:
-            return
-        if self._may_be_root:
+        """Decide what was not decided, and account for all that was given up: the capture has ended."""
+        if self._n_bytes and self._may_be_root:
             self._may_be_root = False
             if self._verdicts.become_peer_link(self):
                 return
             self._give_up("the capture ends before it is clear what this connection is")
-            for sink in self._sinks:
-                if isinstance(sink.direction.sink, _Lost):
-                    sink.direction.sink.end(0, reset=False)
+        for sink in self._sinks:
+            if isinstance(sink.direction.sink, _Lost):
+                sink.direction.sink.finish()
 
 
 class _Keeper:
@@ -208,27 +206,23 @@ class _Lost:
 
     def __init__(self, account: Account, stream: Stream, reason: str) -> None:
         self._account, self._stream, self._reason = account, stream, reason
+        self._run = UnexplainedRun(account, stream)
         self._offset = 0
-        self._n = 0
-        self._time = 0
 
     def data(self, time: int, view: memoryview) -> None:
-        self._n += len(view)
-        self._time = time
+        self._run.add(time, self._offset, len(view))
+        self._offset += len(view)
 
     def missing(self, time: int, n: int) -> None:
-        self._flush()
+        self._run.end(self._reason)
         self._account.missing(time, self._stream, self._offset, n, self._reason)
         self._offset += n
 
     def end(self, time: int, *, reset: bool) -> None:
-        self._flush()
+        self.finish()
 
-    def _flush(self) -> None:
-        if self._n:
-            self._account.unexplained(self._time, self._stream, self._offset, self._n, self._reason)
-            self._offset += self._n
-            self._n = 0
+    def finish(self) -> None:
+        self._run.end(self._reason)
 
 
 def _read_greeting(parts: list[memoryview | int]) -> Greeting | RemoteProtocolError | None:

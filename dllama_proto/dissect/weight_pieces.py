@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dllama_proto.connection import Connection
 from dllama_proto.dissect.account import Account
 from dllama_proto.dissect.events import WeightEvent
 from dllama_proto.dissect.halves import Half
@@ -15,31 +16,35 @@ __all__ = ["WeightPieces"]
 
 
 @dataclass(slots=True)
-class _Piece:
+class _PieceAtHand:
     header: WeightHeader
     head: MessageBytes
     missing: int = 0
 
 
 class WeightPieces:
-    """Takes the weights of worker ``node``, piece after piece; ``half.bulk`` counts what is still to come."""
+    """Takes the weights of worker ``node``, piece after piece, from the root's direction.
 
-    def __init__(self, session: SessionFacts, account: Account, node: int) -> None:
+    ``half.bulk`` is what is still to come of the data of a piece: the half counts it down by itself.
+    """
+
+    def __init__(self, session: SessionFacts, account: Account, half: Half[Connection], node: int) -> None:
         self._session = session
         self._account = account
+        self._half = half
         self._node = node
-        self._piece: _Piece | None = None
+        self._piece: _PieceAtHand | None = None
 
-    def begin(self, half: Half, header: WeightHeader, head: MessageBytes) -> None:
-        """Expect the data that a header announces."""
-        self._piece = _Piece(header, head)
-        half.bulk = header.n_bytes
-        if not half.bulk:
-            self._end(half, self._piece, head.time)
+    def begin(self, header: WeightHeader, head: MessageBytes) -> None:
+        """Expect the data that a header announces; ``head`` are the header's bytes."""
+        self._piece = _PieceAtHand(header, head)
+        self._half.bulk = header.n_bytes
+        if not header.n_bytes:
+            self._end(self._piece, head.time)
 
-    def step(self, half: Half) -> bool:
+    def step(self) -> bool:
         """Go over what there is of the data; tell whether there was any."""
-        piece = self._piece
+        piece, half = self._piece, self._half
         if piece is None:
             raise RuntimeError("bytes of a weight without a header: a bug of the decoder")
         if half.gap:
@@ -54,24 +59,23 @@ class WeightPieces:
             return False
         half.bulk -= n
         if not half.bulk:
-            self._end(half, piece, time)
+            self._end(piece, time)
         return True
 
-    def break_off(self, half: Half) -> None:
+    def break_off(self) -> None:
         """Report the piece at hand as far as it came."""
-        if self._piece is not None and half.bulk:
-            self._end(half, self._piece, half.time)
+        if self._piece is not None:
+            self._end(self._piece, self._half.time)
 
-    def _end(self, half: Half, piece: _Piece, time: int) -> None:
+    def _end(self, piece: _PieceAtHand, time: int) -> None:
         """Report a piece, whole or as far as it came."""
-        self._piece = None
-        header, head = piece.header, piece.head
+        half, header, head = self._half, piece.header, piece.head
         size = header.n_bytes - half.bulk
-        half.bulk = 0
+        self._piece, half.bulk = None, 0
         if half.link.payload_size:
             half.count_payload(size)
         event = WeightEvent(
-            time,
+            max(time, head.time),
             head.began,
             half.stream,
             head.offset,
