@@ -110,7 +110,7 @@ class LinkDecoder(Generic[C]):
         return False
 
     def _message(self, half: Half[C]) -> bool:
-        """Do what is to be done where no payload is due; tell whether anything was."""
+        """Do what is to be done where no slice is due; tell whether anything was."""
         raise NotImplementedError
 
     # What cannot be understood ------------------------------------------------------------------------

@@ -50,12 +50,11 @@ class RootLinkDecoder(LinkDecoder[Connection]):
         #: Set while the header of the next weight is looked for.
         self._resync: WeightResync | None = None
 
-    def _step(self, half: Half[Connection]) -> bool:
-        return self._weights.step() if half.bulk else super()._step(half)
-
     # Messages ------------------------------------------------------------------------------------------
 
     def _message(self, half: Half[Connection]) -> bool:
+        if half.bulk:
+            return self._weights.step()
         if self._resync is not None:
             return self._look(self._resync, half)
         if half.link.phase is Phase.CLOSED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from unittest.mock import patch
 
 import pytest
@@ -49,7 +50,16 @@ def _feed(link: RootLink, cuts: set[int], lost: list[tuple[int, int]], stop: int
         at += len(data)
 
 
-_PLACES = st.integers(0, _TOTAL - 1)
+_STARTS = list(accumulate(len(data) for _, data in whole_script()[:-1]))
+#: Anywhere, but rather where messages and slices begin than within the long ones.
+_PLACES = st.one_of(
+    st.integers(0, _TOTAL - 1),
+    st.builds(
+        lambda start, more: min(max(0, start + more), _TOTAL - 1),
+        st.sampled_from(_STARTS),
+        st.integers(-3, 40),
+    ),
+)
 
 
 @given(st.sets(_PLACES, max_size=20))
@@ -104,6 +114,24 @@ def test_a_link_that_breaks_the_protocol_is_counted_to_its_end(
     if link.of_type(FaultEvent):
         assert link.streams[0].unexplained
         assert any("cannot be understood" in event.text for event in link.of_type(NoticeEvent))
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_weight_that_breaks_off_is_told_as_far_as_it_came(is_closed: bool) -> None:
+    link = RootLink()
+    for role, data, event in said():
+        if isinstance(event, PayloadChunk):
+            break
+        link.say(role, data)
+    link.say(Role.ROOT, bytes(9))
+    link.lose(Role.ROOT, 4)
+    link.say(Role.ROOT, bytes(5))
+    if is_closed:
+        link.end(Role.ROOT)
+    link.finish()
+    [piece] = link.of_type(WeightEvent)
+    assert (piece.data_size, piece.missing, piece.header) == (18, 4, configs.WEIGHT)
+    assert link.streams[0].unexplained == 0
 
 
 def test_what_follows_a_loss_is_one_event_between_two_gaps() -> None:

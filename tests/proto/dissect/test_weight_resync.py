@@ -100,6 +100,18 @@ def test_an_end_of_the_weights_that_was_lost_is_taken_for_said() -> None:
     assert control.began == control.time == link.time
 
 
+def test_data_that_is_gone_over_is_not_held() -> None:
+    link = _at_weights()
+    link.lose(Role.ROOT, len(_HEAD))
+    for _ in range(40):
+        link.say(Role.ROOT, _DATA)
+    resync = link.decoder._resync
+    assert resync is not None
+    assert sum(len(chunk.view) for chunk in resync._held) < len(_HEAD)
+    link.finish()
+    assert [event.size for event in link.of_type(UnexplainedEvent)] == [40 * len(_DATA)]
+
+
 def test_two_gaps_make_two_runs() -> None:
     link = _at_weights()
     link.lose(Role.ROOT, 5)
@@ -146,10 +158,12 @@ def test_a_capture_that_ends_meanwhile_leaves_nothing_out(cuts: list[int], n: in
 def test_what_the_root_says_after_the_worker_has_all_weights_is_no_weight() -> None:
     """A gap is given up only after the worker's ack and the next control packet were captured."""
     link = _at_weights()
-    root = link.halves[Role.ROOT]
     link.say(Role.WORKER, ACK_BYTES)
-    assert root.link.phase is Phase.WEIGHTS
+    # The control packet waits behind the gap.
+    link.direction(Role.ROOT)._ahead.append((0, 0, memoryview(b""), 0))
     link.lose(Role.ROOT, len(_HEAD) + len(_DATA) + len(WEIGHTS_END_BYTES))
+    assert link.halves[Role.WORKER].ready == len(ACK_BYTES)
+    link.direction(Role.ROOT)._ahead.clear()
     link.say(*_CONTROL[0])
     link.finish()
     messages = [event.message for event in link.of_type(MessageEvent)]
