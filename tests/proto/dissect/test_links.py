@@ -69,7 +69,8 @@ def test_cuts_change_nothing(cuts: set[int]) -> None:
     for role in (Role.ROOT, Role.WORKER):
         link.end(role)
     link.finish()
-    assert link.of_type(UnexplainedEvent) == link.of_type(NoticeEvent) == []
+    assert link.of_type(UnexplainedEvent) == []
+    assert link.of_type(NoticeEvent) == []
     wanted = [event for _, _, event in said() if not isinstance(event, SliceData | PayloadChunk)]
     found = [
         event.header if isinstance(event, WeightEvent) else event.message

@@ -14,7 +14,7 @@ from dllama_proto.dissect.events import MissingEvent, SliceEvent, UnexplainedEve
 from dllama_proto.dissect.slices import SliceDecoder
 from dllama_proto.events import SliceData
 from tests.proto import configs
-from tests.proto.dissect.rig import RootLink, account, conversation, half_of, said
+from tests.proto.dissect.rig import RootLink, account, half_of, said
 from tests.proto.stages import Pair
 
 _SLICES = {
@@ -85,7 +85,7 @@ def test_a_slice_with_a_gap_says_where_the_gap_is() -> None:
     [gap] = link.of_type(MissingEvent)
     [slice_] = link.of_type(SliceEvent)
     assert (gap.offset - slice_.offset, gap.size, gap.within) == (10, 6, f"{sent.transfer}, row 0")
-    assert (slice_.size, slice_.missing, slice_.raw) == (sent.transfer.size, 6, b"")
+    assert (slice_.size, slice_.missing, len(slice_.raw)) == (sent.transfer.size, 6, 0)
 
 
 def test_a_large_slice_is_counted_and_not_held() -> None:
@@ -96,7 +96,7 @@ def test_a_large_slice_is_counted_and_not_held() -> None:
             link.say(Role.ROOT, bytes(sent.data)[at : at + 50])
             assert link.halves[Role.ROOT].pending == 0
     [slice_] = link.of_type(SliceEvent)
-    assert (slice_.size, slice_.missing, slice_.raw) == (sent.transfer.size, 0, b"")
+    assert (slice_.size, slice_.missing, len(slice_.raw)) == (sent.transfer.size, 0, 0)
     link.finish()
 
 
@@ -131,4 +131,3 @@ def test_a_slice_outside_of_a_forward_is_a_bug() -> None:
         pytest.raises(RuntimeError, match="a bug of the phase table"),
     ):
         SliceDecoder(session, kept).step(half, sent.transfer, 0, 0)
-    assert conversation().dialler.n_packets == 0
