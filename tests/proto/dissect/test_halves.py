@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dllama_proto.connection import Connection, Role
+from dllama_proto.connection import Connection, Phase, Role
 from dllama_proto.dissect.events import MissingEvent
 from dllama_proto.dissect.halves import Half
 from tests.proto.dissect.rig import Reader, account, half_of
@@ -122,7 +122,9 @@ def test_what_is_skipped_is_one_run_up_to_a_gap() -> None:
     assert reader.n_moved == 1
     half.skipped.end("why")
     assert [(e.offset, e.size, e.began, e.time) for e in events] == [(0, 5, 1, 2)]  # type: ignore[attr-defined]
-    assert half.gap == 4
+    # What comes behind a gap waits until the gap is passed.
+    half.data(4, memoryview(b"f"))
+    assert (half.gap, half.pending, half.offset, reader.n_moved) == (4, 5, 5, 2)
 
 
 def test_the_end_is_passed_on() -> None:
@@ -151,10 +153,7 @@ def test_no_more_can_be_taken_or_passed_than_there_is() -> None:
 
 
 def test_a_payload_counts_for_both_ends() -> None:
-    pair = Pair()
-    from dllama_proto.connection import Phase
-
-    pair.advance_to(Phase.SLICES)
+    pair = Pair().advance_to(Phase.SLICES)
     kept, _ = account()
     half = half_of(pair.worker, kept)
     half.other.link = pair.root
