@@ -30,7 +30,7 @@ class Half(Generic[C]):
     """The sink of one direction: ``link`` is the connection in the place of its receiver.
 
     The bulk of a weight is only counted: while ``bulk`` bytes of one are still to come, data passes by. So it
-    does while ``skipping``, when nothing can be understood any more: ``skipped`` is what came then.
+    does once :meth:`skip` was called, when nothing can be understood any more.
     """
 
     __slots__ = (
@@ -45,7 +45,6 @@ class Half(Generic[C]):
         "pending",
         "ready",
         "skipped",
-        "skipping",
         "stream",
         "time",
     )
@@ -63,8 +62,8 @@ class Half(Generic[C]):
         #: Bytes that wait, gaps included; those before the first gap.
         self.pending = self.ready = 0
         self.bulk = 0
-        self.skipping = False
-        self.skipped = UnexplainedRun(account, stream)
+        #: What passed by since nothing can be understood; None while it can.
+        self.skipped: UnexplainedRun | None = None
         #: When the last byte was captured.
         self.time = 0
         #: When captured, and the bytes; or how many are missing.
@@ -83,7 +82,7 @@ class Half(Generic[C]):
             self.bulk -= n
             self.offset += n
             return
-        if self.skipping and not self.pending:
+        if self.skipped is not None and not self.pending:
             self.skipped.add(time, self.offset, n)
             self.offset += n
             return
@@ -103,6 +102,10 @@ class Half(Generic[C]):
     def end(self, time: int, *, reset: bool) -> None:
         """Learn that nothing follows."""
         self._decoder.closed(self, time, reset=reset)
+
+    def skip(self) -> None:
+        """Only count what comes from now on."""
+        self.skipped = UnexplainedRun(self._account, self.stream)
 
     # What a decoder takes ---------------------------------------------------------------------------
 

@@ -123,14 +123,15 @@ class LinkDecoder(Generic[C]):
         """Give the link up: nothing that follows can be understood."""
         for each in self.halves:
             self._break_off(each, reason)
-            each.skipping = True
+            each.skip()
         self._lost = reason
         text = f"the rest of this connection cannot be understood: {reason}"
         self._account.notice(half.time, half.stream, text, half.offset)
 
     def _explain_rest(self, half: Half[C], reason: str) -> None:
         """Report all that waits, or passed by, as not understood, or missing."""
-        half.skipped.end(reason)
+        if half.skipped is not None:
+            half.skipped.end(reason)
         while half.pending:
             if half.gap:
                 half.pass_gap(half.gap, reason)

@@ -114,12 +114,13 @@ def test_the_bulk_of_a_weight_passes_but_for_its_last_bytes() -> None:
 
 def test_what_is_skipped_is_one_run_up_to_a_gap() -> None:
     half, reader, events = _half()
-    half.skipping = True
+    half.skip()
     half.data(1, memoryview(b"abc"))
     half.data(2, memoryview(b"de"))
     assert (half.offset, reader.n_moved) == (5, 0)
     half.missing(3, 4)
     assert reader.n_moved == 1
+    assert half.skipped is not None
     half.skipped.end("why")
     assert [(e.offset, e.size, e.began, e.time) for e in events] == [(0, 5, 1, 2)]  # type: ignore[attr-defined]
     # What comes behind a gap waits until the gap is passed.
