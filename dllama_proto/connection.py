@@ -32,7 +32,7 @@ packet may come. Whoever prefers events leaves the payload alone and gets
 from __future__ import annotations
 
 from dllama_proto._agreement import Agreement
-from dllama_proto._link import Link
+from dllama_proto._base_connection import BaseConnection
 from dllama_proto._payload import WeightPayload
 from dllama_proto._phases import ACK_PHASES, FIRST_PHASE, ROOT_LINK, AckKind, Phase, Role, Signal
 from dllama_proto._readers import READERS
@@ -81,7 +81,7 @@ _SIGNALS: dict[type[Event], Signal] = {
 }
 
 
-class Connection(Link):
+class Connection(BaseConnection):
     """One end of the link between the root and one worker; ``role`` is ours.
 
     What the other side says is held against ``limits`` before anything is allocated by it, and a whole

@@ -77,7 +77,7 @@ class ModelHeader:
 
         Raises RemoteProtocolError for an unknown key, a missing or impossible value.
         """
-        values = _Values(pairs)
+        values = _HeaderValues(pairs)
         arch = values.code(ModelKey.ARCH, ArchType)
         is_moe = arch is ArchType.QWEN3_MOE
         seq_len = values.count(ModelKey.SEQ_LEN)
@@ -164,7 +164,7 @@ class ModelHeader:
 _Code = TypeVar("_Code", bound=IntEnum)
 
 
-class _Values:
+class _HeaderValues:
     """The last value of each key and where it stands, with checks that name both."""
 
     def __init__(self, pairs: Sequence[tuple[int, int]]) -> None:
@@ -240,7 +240,7 @@ def _f32(value: int) -> float:
     return float(np.float32(value))
 
 
-def _check_shape(header: ModelHeader, values: _Values) -> None:
+def _check_shape(header: ModelHeader, values: _HeaderValues) -> None:
     """Refuse dimensions that do not fit each other."""
     check = values.check
     check(ModelKey.VOCAB_SIZE, header.vocab_size <= _MAX_COUNT, f"at most {_MAX_COUNT}")

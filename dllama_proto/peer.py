@@ -7,7 +7,7 @@ the plan of the configuration tells the rest.
 
 from __future__ import annotations
 
-from dllama_proto._link import Link
+from dllama_proto._base_connection import BaseConnection
 from dllama_proto._phases import PEER_LINK, Phase, Signal
 from dllama_proto.errors import LocalProtocolError
 from dllama_proto.events import Event, NoEvent, SliceData
@@ -16,7 +16,7 @@ from dllama_proto.sync_plan import LinkPlan
 __all__ = ["PeerConnection"]
 
 
-class PeerConnection(Link):
+class PeerConnection(BaseConnection):
     """One end of the link between two workers, as ``plan.node_index`` sees it.
 
     ``next_event`` returns :class:`~dllama_proto.events.SliceData` of the forward under way. A peer may be

@@ -31,7 +31,7 @@ from dllama_proto.messages import (
 )
 
 if TYPE_CHECKING:
-    from dllama_proto.schemas.op_spec import OpSpec
+    from dllama_proto.schemas.op_spec import OpConfigSpec
 
 __all__ = [
     "Fault",
@@ -77,7 +77,7 @@ def verify_net_config(
         yield Fault(f"{path}.n_nodes", f"{greeting.n_sockets + 1}, as the greeting said", str(net.n_nodes))
     elif not 1 <= net.n_nodes <= limits.n_sockets + 1:
         yield Fault(f"{path}.n_nodes", f"1 to {limits.n_sockets + 1}", str(net.n_nodes), "Limits.n_sockets")
-    memory = _Memory(limits, 0)
+    memory = _MemoryTotal(limits, 0)
     for index, pipe in enumerate(net.pipes):
         yield from _verify_tensor(f"{path}.pipes[{index}].size", pipe.size, limits)
         yield from memory.add(f"{path}.pipes[{index}].size.n_bytes", pipe.size)
@@ -103,7 +103,7 @@ def verify_node_config(
         yield Fault(
             f"{path}.node_index", f"{node_index}, the greeting's worker_index and 1", str(node.node_index)
         )
-    memory = _Memory(limits, sum(pipe.size.n_bytes for pipe in net.pipes))
+    memory = _MemoryTotal(limits, sum(pipe.size.n_bytes for pipe in net.pipes))
     for index, buffer in enumerate(node.buffers):
         yield from _verify_tensor(f"{path}.buffers[{index}].size", buffer.size, limits)
         yield from memory.add(f"{path}.buffers[{index}].size.n_bytes", buffer.size)
@@ -126,7 +126,7 @@ def verify_node_config(
                 yield Fault(f"{op_path}.code", "a code of a registered op", f"{op.code!r}")
 
 
-class _Memory:
+class _MemoryTotal:
     """What a node must reserve in all, so far."""
 
     def __init__(self, limits: Limits, total: int) -> None:
@@ -240,7 +240,7 @@ def _verify_pointer(path: str, pointer: Pointer, net: NetConfig, node: NodeConfi
 
 
 def _verify_config(
-    path: str, op: OpConfig, spec: OpSpec[Any], net: NetConfig, node: NodeConfig, limits: Limits
+    path: str, op: OpConfig, spec: OpConfigSpec[Any], net: NetConfig, node: NodeConfig, limits: Limits
 ) -> Iterator[Fault]:
     config = op.config
     if not isinstance(config, spec.config):

@@ -273,3 +273,16 @@ def test_a_private_name_is_seen_from_its_folder_only() -> None:
     assert not visible("dllama_proto.schemas._size.SIZE_3D", "dllama_proto.verify")
     assert not visible("dllama_worker.node.memory._SHARE_OF_FREE", "dllama_worker.worker.session")
     assert visible("dllama_worker.node.memory._SHARE_OF_FREE", "dllama_worker.node.node")
+
+
+# Names of classes ------------------------------------------------------------------------------------------
+
+
+def test_a_class_name_means_one_thing() -> None:
+    """In all packages together; ``_Thing`` beside ``Thing`` would be twins, too."""
+    homes: dict[str, list[str]] = {}
+    for module in modules():
+        for node in source_of(module).body:
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name.lstrip("_"), []).append(module)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}

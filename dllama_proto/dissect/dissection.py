@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from dllama_proto.dissect.account import Account
 from dllama_proto.dissect.capture import Problem, read_packets
-from dllama_proto.dissect.cluster import Cluster
-from dllama_proto.dissect.events import NoticeEvent, Stream, WireEvent
+from dllama_proto.dissect.events import Stream, WireEvent
 from dllama_proto.dissect.frames import tcp_segment
+from dllama_proto.dissect.link_finder import LinkFinder
 from dllama_proto.dissect.session import Session
 from dllama_proto.dissect.tcp import Conversation, Direction, TcpStreams
 
 __all__ = ["Dissection", "Totals", "dissect_pcap"]
-
-_NOTHING = memoryview(b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,8 @@ class Dissection:
         self._source = source
         self.name = "standard input" if source == "-" else str(getattr(source, "name", source))
         self._events: list[WireEvent] = []
-        self._cluster = Cluster(self._events.append)
+        self._account = Account(self._events.append)
+        self._links = LinkFinder(self._account)
         self._conversations: list[Conversation] = []
         self._n_packets = self._n_other = 0
         self._time = 0
@@ -53,12 +53,12 @@ class Dissection:
     @property
     def sessions(self) -> list[Session]:
         """The sessions found so far."""
-        return self._cluster.sessions
+        return self._links.sessions
 
     @property
     def streams(self) -> list[Stream]:
         """Both directions of every connection that belongs to a session, or may."""
-        return self._cluster.streams
+        return self._links.streams
 
     @property
     def totals(self) -> Totals:
@@ -95,7 +95,7 @@ class Dissection:
             yield from self._packets(file)
 
     def _packets(self, file: BinaryIO) -> Iterator[WireEvent]:
-        events, settle = self._events, self._cluster.settle
+        events, settle = self._events, self._links.settle
         streams = TcpStreams(self._opened, self._conflict)
         add = streams.add
         for time, link_type, data, size in read_packets(file, self.name, self._problem):
@@ -111,13 +111,13 @@ class Dissection:
                 yield from events
                 events.clear()
         streams.finish(self._time)
-        self._cluster.finish()
+        self._links.finish()
         yield from events
         events.clear()
 
     def _opened(self, conversation: Conversation) -> None:
         self._conversations.append(conversation)
-        self._cluster.open(conversation)
+        self._links.open(conversation)
 
     def _problem(self, problem: Problem) -> None:
         self._notice(None, f"{self.name}, byte {problem.offset}: {problem.text}")
@@ -131,7 +131,7 @@ class Dissection:
                 )
 
     def _notice(self, stream: Stream | None, text: str) -> None:
-        self._events.append(NoticeEvent(self._time, self._time, stream, 0, 0, _NOTHING, text))
+        self._account.notice(self._time, stream, text)
 
 
 def dissect_pcap(source: str | Path | BinaryIO) -> Dissection:

@@ -3,63 +3,73 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
-from dllama_proto._link import Link
+from dllama_proto._base_connection import BaseConnection
+from dllama_proto.dissect.account import Account, UnexplainedRun
 from dllama_proto.dissect.events import Stream
 from dllama_proto.dissect.tcp import Direction
 
-__all__ = ["Decoder", "Half"]
+__all__ = ["C", "Decoder", "Half"]
+
+#: Which kind of connection the receivers of a link are.
+C = TypeVar("C", bound=BaseConnection)
 
 
 class Decoder(Protocol):
     """Who makes sense of a link."""
 
-    def moved(self, half: Half) -> None:
+    def moved(self, half: Half[Any]) -> None:
         """Look at what has come."""
 
-    def closed(self, half: Half, time: int, *, reset: bool) -> None:
+    def closed(self, half: Half[Any], time: int, *, reset: bool) -> None:
         """Learn that nothing more comes in this direction."""
 
 
-class Half:
+class Half(Generic[C]):
     """The sink of one direction: ``link`` is the connection in the place of its receiver.
 
     The bulk of a weight is only counted: while ``bulk`` bytes of one are still to come, data passes by. So it
-    does when nothing can be understood any more: ``skipped`` counts it then.
+    does once :meth:`skip` was called, when nothing can be understood any more.
     """
 
     __slots__ = (
+        "_account",
         "_chunks",
         "_decoder",
         "bulk",
         "direction",
         "link",
         "offset",
+        "other",
         "pending",
         "ready",
         "skipped",
-        "skipping",
         "stream",
         "time",
     )
 
-    def __init__(self, direction: Direction, stream: Stream, link: Link, decoder: Decoder) -> None:
+    def __init__(
+        self, direction: Direction, stream: Stream, link: C, decoder: Decoder, account: Account
+    ) -> None:
         self.direction = direction
         self.stream = stream
         self.link = link
+        #: The half in the other direction; set by the decoder.
+        self.other: Half[C] = self
         #: Bytes of the stream before what waits.
         self.offset = 0
         #: Bytes that wait, gaps included; those before the first gap.
         self.pending = self.ready = 0
         self.bulk = 0
-        self.skipping = False
-        self.skipped = 0
+        #: What passed by since nothing can be understood; None while it can.
+        self.skipped: UnexplainedRun | None = None
         #: When the last byte was captured.
         self.time = 0
         #: When captured, and the bytes; or how many are missing.
         self._chunks: deque[tuple[int, memoryview | int]] = deque()
         self._decoder = decoder
+        self._account = account
 
     # What a sink is told ---------------------------------------------------------------------------
 
@@ -72,8 +82,8 @@ class Half:
             self.bulk -= n
             self.offset += n
             return
-        if self.skipping and not self.pending:
-            self.skipped += n
+        if self.skipped is not None and not self.pending:
+            self.skipped.add(time, self.offset, n)
             self.offset += n
             return
         if self.ready == self.pending:
@@ -92,6 +102,10 @@ class Half:
     def end(self, time: int, *, reset: bool) -> None:
         """Learn that nothing follows."""
         self._decoder.closed(self, time, reset=reset)
+
+    def skip(self) -> None:
+        """Only count what comes from now on."""
+        self.skipped = UnexplainedRun(self._account, self.stream)
 
     # What a decoder takes ---------------------------------------------------------------------------
 
@@ -151,11 +165,12 @@ class Half:
         self.pending += n
         self.ready += n
 
-    def pass_gap(self, n: int) -> None:
-        """Go over the next ``n`` missing bytes, at most ``gap``."""
+    def pass_gap(self, n: int, within: str) -> None:
+        """Report that the next ``n`` bytes, at most ``gap``, were not captured, and go over them."""
         time, size = self._chunks[0]
         if not isinstance(size, int) or size < n:
             raise RuntimeError(f"{n} missing bytes where there are not as many: a bug of the decoder")
+        self._account.missing(self.time, self.stream, self.offset, n, within)
         self.offset += n
         self.pending -= n
         if size > n:
@@ -166,3 +181,8 @@ class Half:
             if isinstance(view, int):
                 break
             self.ready += len(view)
+
+    def count_payload(self, n: int) -> None:
+        """Tell both ends that the next ``n`` bytes of a payload have passed, captured or not."""
+        self.link.payload_received(n)
+        self.other.link.payload_sent(n)

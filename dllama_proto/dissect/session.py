@@ -21,14 +21,14 @@ from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig
 from dllama_proto.sync_plan import LinkPlan, plan_link
 from dllama_proto.verify import WeightKey
 
-__all__ = ["Node", "Session"]
+__all__ = ["KnownNode", "Session"]
 
 #: Forwards that are remembered for links which have not come as far.
 _N_FORWARDS = 65_536
 
 
 @dataclass(slots=True)
-class Node:
+class KnownNode:
     """A node as far as it is known: where it listens, and whether its address is one (not a name)."""
 
     host: str
@@ -48,7 +48,9 @@ class Session:
     ) -> None:
         self.number = number
         self.n_nodes = greeting.n_sockets + 1
-        self.nodes: list[Node | None] = [Node(dialler.source, None, True)] + [None] * greeting.n_sockets
+        self.nodes: list[KnownNode | None] = [KnownNode(dialler.source, None, True)] + [
+            None
+        ] * greeting.n_sockets
         self.net: NetConfig | None = None
         self.configs: dict[int, NodeConfig] = {}
         self.root_links: dict[int, RootLinkDecoder] = {}
@@ -83,7 +85,7 @@ class Session:
             )
         )
 
-    def _others(self, greeting: Greeting) -> list[Node | None]:
+    def _others(self, greeting: Greeting) -> list[KnownNode | None]:
         me = greeting.worker_index + 1
         return [node for index, node in enumerate(self.nodes) if index not in (0, me)]
 
@@ -93,8 +95,8 @@ class Session:
         others = [index for index in range(1, self.n_nodes) if index != decoder.node]
         for index, (host, port) in zip(others, _listed(greeting), strict=True):
             if self.nodes[index] is None:
-                self.nodes[index] = Node(host, port, _is_address(host))
-        self.nodes[decoder.node] = Node(dialler.destination, dialler.destination_port, True)
+                self.nodes[index] = KnownNode(host, port, _is_address(host))
+        self.nodes[decoder.node] = KnownNode(dialler.destination, dialler.destination_port, True)
 
     @property
     def is_configured(self) -> bool:

@@ -1,6 +1,6 @@
 """A connection until it is clear what it is: it keeps what was said, then hands it to the link it has become.
 
-Decided by the dialler's first bytes (a greeting makes a link between root and worker), or by the cluster.
+Decided by the dialler's first bytes (a greeting makes a link between root and worker), or by who finds links.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Protocol
 
 from dllama_proto._phases import Phase, Role
 from dllama_proto.connection import Connection
+from dllama_proto.dissect.account import Account, UnexplainedRun
 from dllama_proto.dissect.events import LinkKind, Stream
 from dllama_proto.dissect.tcp import Conversation, Direction
 from dllama_proto.endpoint import Endpoint
@@ -18,15 +19,14 @@ from dllama_proto.messages import Greeting
 
 __all__ = ["Undecided", "Verdicts"]
 
-_NOTHING = memoryview(b"")
-
 #: What a connection may say before it must be clear what it is: a greeting with as many peers as may be.
 _MAX_UNDECIDED = 256 * 1024
 
 
 class Verdicts(Protocol):
-    """What carries out a verdict on a connection, and takes note of what is not understood: the cluster."""
+    """What carries out a verdict on a connection: the finder of links."""
 
+    account: Account
     streams: list[Stream]
 
     def become_root_link(self, undecided: Undecided, dialler: Direction, greeting: Greeting) -> None:
@@ -37,17 +37,6 @@ class Verdicts(Protocol):
 
     def leave(self, undecided: Undecided, link: LinkKind) -> None:
         """Note that it is no link of a cluster, or that nothing can be said of it."""
-
-    def notice(self, time: int, stream: Stream | None, text: str) -> None:
-        """Report something that a reader should know."""
-
-    def missing(self, time: int, stream: Stream, offset: int, n: int, within: str) -> None:
-        """Report bytes that were not captured."""
-
-    def unexplained(
-        self, time: int, stream: Stream, offset: int, raw: memoryview, size: int, reason: str
-    ) -> None:
-        """Report bytes that are not understood."""
 
 
 class Undecided:
@@ -152,7 +141,9 @@ class Undecided:
         for keeper, time, what in events:
             sink = keeper.direction.sink
             if sink is None or isinstance(sink, _Keeper):
-                raise RuntimeError("a connection was decided without a reader: a bug of the cluster")
+                raise RuntimeError(
+                    "a connection was decided without a reader: a bug of the finder of links"
+                )
             if isinstance(what, bool):
                 sink.end(time, reset=what)
             elif isinstance(what, int):
@@ -168,26 +159,24 @@ class Undecided:
     def _give_up(self, reason: str) -> None:
         """Count what this connection says as not understood."""
         self._verdicts.leave(self, LinkKind.UNKNOWN)
-        self._verdicts.notice(
+        self._verdicts.account.notice(
             self.conversation.time, self.streams[0], f"{reason}: nothing of it can be understood"
         )
         self._verdicts.streams += self.streams
         for sink, stream in zip(self._sinks, self.streams, strict=True):
-            sink.direction.sink = _Lost(self._verdicts, stream, reason)
+            sink.direction.sink = _Lost(self._verdicts.account, stream, reason)
         self.replay()
 
     def finish(self) -> None:
-        """Say what became of a connection that was never decided."""
-        if not self._n_bytes:
-            return
-        if self._may_be_root:
+        """Decide what was not decided, and account for all that was given up: the capture has ended."""
+        if self._n_bytes and self._may_be_root:
             self._may_be_root = False
             if self._verdicts.become_peer_link(self):
                 return
             self._give_up("the capture ends before it is clear what this connection is")
-            for sink in self._sinks:
-                if isinstance(sink.direction.sink, _Lost):
-                    sink.direction.sink.end(0, reset=False)
+        for sink in self._sinks:
+            if isinstance(sink.direction.sink, _Lost):
+                sink.direction.sink.finish()
 
 
 class _Keeper:
@@ -215,31 +204,25 @@ class _Keeper:
 class _Lost:
     """The sink of a direction of which nothing can be understood."""
 
-    def __init__(self, verdicts: Verdicts, stream: Stream, reason: str) -> None:
-        self._verdicts, self._stream, self._reason = verdicts, stream, reason
+    def __init__(self, account: Account, stream: Stream, reason: str) -> None:
+        self._account, self._stream, self._reason = account, stream, reason
+        self._run = UnexplainedRun(account, stream)
         self._offset = 0
-        self._n = 0
-        self._time = 0
 
     def data(self, time: int, view: memoryview) -> None:
-        self._n += len(view)
-        self._time = time
+        self._run.add(time, self._offset, len(view))
+        self._offset += len(view)
 
     def missing(self, time: int, n: int) -> None:
-        self._flush()
-        self._verdicts.missing(time, self._stream, self._offset, n, self._reason)
+        self._run.end(self._reason)
+        self._account.missing(time, self._stream, self._offset, n, self._reason)
         self._offset += n
 
     def end(self, time: int, *, reset: bool) -> None:
-        self._flush()
+        self.finish()
 
-    def _flush(self) -> None:
-        if self._n:
-            self._verdicts.unexplained(
-                self._time, self._stream, self._offset, _NOTHING, self._n, self._reason
-            )
-            self._offset += self._n
-            self._n = 0
+    def finish(self) -> None:
+        self._run.end(self._reason)
 
 
 def _read_greeting(parts: list[memoryview | int]) -> Greeting | RemoteProtocolError | None:

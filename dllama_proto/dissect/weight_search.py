@@ -58,6 +58,11 @@ class WeightSearch:
         self._kept = kept[max(0, len(kept) - self._longest + 1) :]
         return None
 
+    @property
+    def n_kept(self) -> int:
+        """How many of the last bytes are kept."""
+        return len(self._kept)
+
     def end(self) -> tuple[bytes, bool]:
         """Return what was kept, and whether it ends as all weights do: for when the worker has them all."""
         kept, self._kept = self._kept, b""

@@ -4,7 +4,7 @@ Sources: the ``Nn…OpConfig`` and ``Nn…OpCodeConfig`` structs of ``nn-core.hp
 they lie in memory by ``NnSegmentConfigBuilder::addOp`` (``nn-config-builder.hpp``). None has padding
 between fields. An empty struct takes one byte in C++, whose value means nothing.
 
-Schemas come first, then :data:`OPS`: one :class:`~dllama_proto.schemas.op_spec.OpSpec` an op.
+Schemas come first, then :data:`OPS`: one :class:`~dllama_proto.schemas.op_spec.OpConfigSpec` an op.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dllama_proto.messages import (
     ShiftConfig,
 )
 from dllama_proto.schemas._size import SIZE_3D
-from dllama_proto.schemas.op_spec import OpRegistry, OpSpec
+from dllama_proto.schemas.op_spec import OpConfigRegistry, OpConfigSpec
 from dllama_proto.schemas.wire import F32, U32, BufferIndex, Bytes, EnumField, PipeIndex, Record
 
 __all__ = [
@@ -288,30 +288,30 @@ def _slice_of_falcon(config: RopeConfig) -> Collection[str]:
     return [f"slice.{name}" for name in names]
 
 
-def _without_config(code: OpCode) -> OpSpec[EmptyConfig]:
-    return OpSpec(code, EMPTY, undefined=_padding)
+def _without_config(code: OpCode) -> OpConfigSpec[EmptyConfig]:
+    return OpConfigSpec(code, EMPTY, undefined=_padding)
 
 
 #: Every op that this process can read; grows by ``OPS.register``.
-OPS = OpRegistry(
+OPS = OpConfigRegistry(
     (
         _without_config(OpCode.MERGE_ADD),
         _without_config(OpCode.MERGE_SUM),
         _without_config(OpCode.EMBEDDING),
-        OpSpec(OpCode.INV_RMS, INV_RMS),
-        OpSpec(OpCode.RMS_NORM, RMS_NORM),
-        OpSpec(OpCode.MATMUL, MATMUL, unread=_indexes_without_experts),
-        OpSpec(OpCode.ROPE, ROPE, undefined=_slice_of_falcon),
-        OpSpec(OpCode.MULTIHEAD_ATT, MULTIHEAD_ATT),
+        OpConfigSpec(OpCode.INV_RMS, INV_RMS),
+        OpConfigSpec(OpCode.RMS_NORM, RMS_NORM),
+        OpConfigSpec(OpCode.MATMUL, MATMUL, unread=_indexes_without_experts),
+        OpConfigSpec(OpCode.ROPE, ROPE, undefined=_slice_of_falcon),
+        OpConfigSpec(OpCode.MULTIHEAD_ATT, MULTIHEAD_ATT),
         _without_config(OpCode.GELU),
         _without_config(OpCode.SILU),
-        OpSpec(OpCode.MUL, MUL),
-        OpSpec(OpCode.SCALE, SCALE),
+        OpConfigSpec(OpCode.MUL, MUL),
+        OpConfigSpec(OpCode.SCALE, SCALE),
         _without_config(OpCode.CAST),
         _without_config(OpCode.REPEAT_Z),
-        OpSpec(OpCode.SHIFT, SHIFT),
+        OpConfigSpec(OpCode.SHIFT, SHIFT),
         _without_config(OpCode.SOFTMAX),
-        OpSpec(OpCode.MOE_GATE, MOE_GATE),
+        OpConfigSpec(OpCode.MOE_GATE, MOE_GATE),
     )
 )
 

@@ -1,6 +1,6 @@
 """What an op is on the wire, said once: all that reads, verifies, shows or exports configs asks here.
 
-A new op is a record, its schema and an :class:`OpSpec`, registered in
+A new op is a record, its schema and an :class:`OpConfigSpec`, registered in
 :data:`dllama_proto.schemas.op_configs.OPS`.
 """
 
@@ -18,7 +18,7 @@ from dllama_proto.messages import NetConfig, NodeConfig, Size3D
 from dllama_proto.schemas._size import SIZE_3D
 from dllama_proto.schemas.wire import Record, bare
 
-__all__ = ["ConfigIndex", "OpRegistry", "OpSpec"]
+__all__ = ["ConfigIndex", "OpConfigRegistry", "OpConfigSpec"]
 
 C = TypeVar("C")
 
@@ -40,7 +40,7 @@ def _no_faults(path: str, config: Any, net: NetConfig, node: NodeConfig) -> Iter
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OpSpec(Generic[C]):
+class OpConfigSpec(Generic[C]):
     """An op code with its config.
 
     ``schema`` says which fields are numbers of pipes or buffers (``PipeIndex``, ``BufferIndex``) and which
@@ -106,11 +106,11 @@ def _zeroed(record: Any, path: str) -> Any:
     return replace(record, **{name: bytes(len(value)) if isinstance(value, bytes) else type(value)(0)})
 
 
-class OpRegistry:
+class OpConfigRegistry:
     """Op specs by code. Readers look a code up when they need it: what is registered counts from then on."""
 
-    def __init__(self, specs: Iterable[OpSpec[Any]] = ()) -> None:
-        self._specs: dict[OpCode, OpSpec[Any]] = {}
+    def __init__(self, specs: Iterable[OpConfigSpec[Any]] = ()) -> None:
+        self._specs: dict[OpCode, OpConfigSpec[Any]] = {}
         self._codes: dict[int, OpCode] = {}
         self._schemas: dict[OpCode, Record[Any]] = {}
         #: The codes by number, and the schema of each code's config, as they are now.
@@ -119,7 +119,7 @@ class OpRegistry:
         for spec in specs:
             self.register(spec)
 
-    def register(self, spec: OpSpec[Any]) -> None:
+    def register(self, spec: OpConfigSpec[Any]) -> None:
         """Add an op. Raises ValueError where its code is taken."""
         code, other = spec.code, self._specs.get(spec.code)
         if other is not None:
@@ -135,14 +135,14 @@ class OpRegistry:
         """Take an op out again. Raises KeyError where it is not there."""
         del self._specs[code], self._codes[code.value], self._schemas[code]
 
-    def get(self, code: OpCode) -> OpSpec[Any]:
+    def get(self, code: OpCode) -> OpConfigSpec[Any]:
         """Return the spec of a code. Raises KeyError where there is none."""
         return self._specs[code]
 
     def __contains__(self, code: object) -> bool:
         return code in self._specs
 
-    def __iter__(self) -> Iterator[OpSpec[Any]]:
+    def __iter__(self) -> Iterator[OpConfigSpec[Any]]:
         return iter(tuple(self._specs.values()))
 
     def __len__(self) -> int:

@@ -168,6 +168,7 @@ class Count(construct.Rebuild):  # type: ignore[misc]
 
     def __init__(self, of: str, *, limit: str, plus: int = 0) -> None:
         super().__init__(U32, lambda context: len(context[of]) + plus)
+        self.of = of
         self.limit = limit
         self.minimum = plus
 

@@ -31,7 +31,7 @@ from dllama_proto.show.json_form import FORMAT_VERSION, plain
 from dllama_proto.show.labels import bytes_text
 from dllama_proto.tokenizer_file import TokenizerFile, decode_tokenizer
 
-__all__ = ["NodeMemory", "node_memory", "obstacle_to", "possible_node_counts", "run_inspect"]
+__all__ = ["EvenShare", "node_memory", "obstacle_to", "possible_node_counts", "run_inspect"]
 
 #: Whole on every node; the embedding on the root alone; all others are shared (C++ ``loadLlmNetWeight``).
 _WHOLE_TENSORS = (
@@ -46,7 +46,7 @@ _ROOT_TENSOR = WeightName.EMBEDDING
 
 
 @dataclass(frozen=True, slots=True)
-class NodeMemory:
+class EvenShare:
     """Bytes that a node holds of a model: its share of the weights, and keys and values of ``seq_len``."""
 
     node: int
@@ -59,7 +59,7 @@ class NodeMemory:
         return self.weights + self.kv_cache
 
 
-def node_memory(header: ModelHeader, n_nodes: int) -> list[NodeMemory]:
+def node_memory(header: ModelHeader, n_nodes: int) -> list[EvenShare]:
     """Return what each of ``n_nodes`` nodes holds when they share a model evenly, as the C++ root has it.
 
     Raises ValueError where they cannot.
@@ -78,8 +78,7 @@ def node_memory(header: ModelHeader, n_nodes: int) -> list[NodeMemory]:
             shared += entry.n_bytes
     cache = 2 * header.n_layers * header.seq_len * n_bytes(FloatType.F32, header.kv_dim // n_nodes)
     return [
-        NodeMemory(node, shared // n_nodes + whole + (0 if node else root), cache)
-        for node in range(n_nodes)
+        EvenShare(node, shared // n_nodes + whole + (0 if node else root), cache) for node in range(n_nodes)
     ]
 
 
@@ -170,7 +169,7 @@ def _tensor_row(entry: TensorEntry) -> dict[str, Any]:
     }
 
 
-def _model_json(path: Path, header: ModelHeader, memory: list[NodeMemory] | None) -> dict[str, Any]:
+def _model_json(path: Path, header: ModelHeader, memory: list[EvenShare] | None) -> dict[str, Any]:
     result: dict[str, Any] = {
         "version": FORMAT_VERSION,
         "kind": "model",
@@ -184,9 +183,7 @@ def _model_json(path: Path, header: ModelHeader, memory: list[NodeMemory] | None
     return result
 
 
-def _print_model(
-    console: Console, path: Path, header: ModelHeader, memory: list[NodeMemory] | None
-) -> None:
+def _print_model(console: Console, path: Path, header: ModelHeader, memory: list[EvenShare] | None) -> None:
     _print_facts(console, path, _header_facts(header))
     table = Table(box=None, pad_edge=False)
     for name in ("tensor", "layer", "expert", "type", "shape", "offset", "bytes"):

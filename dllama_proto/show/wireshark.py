@@ -27,6 +27,7 @@ from dllama_proto.schemas.wire import (
     U64,
     Array,
     Choice,
+    Count,
     EnumField,
     Index,
     Record,
@@ -93,7 +94,7 @@ class _Tables:
             return
         rows = self._records[name] = []
         for subcon in record.subcons:
-            rows.append(self._row(subcon.name, f"{prefix}.{subcon.name}", bare(subcon)))
+            rows.append(self._row(record, subcon.name, f"{prefix}.{subcon.name}", bare(subcon)))
 
     def lines(self) -> Iterator[str]:
         """Yield the program's lines: enums, fields, records."""
@@ -108,7 +109,7 @@ class _Tables:
             yield "  },"
         yield "}"
 
-    def _row(self, name: str, filter_name: str, schema: Any) -> str:
+    def _row(self, record: Record[Any], name: str, filter_name: str, schema: Any) -> str:
         row = f'{{ name = "{name}", '
         if isinstance(schema, Text):
             self._field(filter_name, name, "string")
@@ -121,13 +122,13 @@ class _Tables:
             # Items are named for themselves: ops are filtered as dllama.op.
             item = name.removesuffix("s")
             self.add(item, item, bare(schema.subcon))
-            count, plus = _count(schema.count)
+            count, plus = _count_of(name, record)
             return f'{row}kind = "array", schema = "{item}", count = "{count}", plus = {plus} }}'
         if isinstance(schema, Choice):
             cases = []
-            for code, record in schema.cases.items():
-                part = code.name.lower() if len(record.subcons) > 1 or record.fixed_size > 1 else "empty"
-                self.add(part, part, record)
+            for code, config in schema.cases.items():
+                part = code.name.lower() if len(config.subcons) > 1 or config.fixed_size > 1 else "empty"
+                self.add(part, part, config)
                 cases.append(f'[{int(code)}] = "{part}"')
             text = ", ".join(cases)
             return f'{row}kind = "choice", key = "{schema.key}", size = "{schema.size}", cases = {{ {text} }} }}'
@@ -137,7 +138,6 @@ class _Tables:
         return self._number(row, name, filter_name, schema)
 
     def _number(self, row: str, name: str, filter_name: str, schema: Any) -> str:
-        codes = ""
         if isinstance(schema, EnumField):
             enum = f"E_{schema.enum.__name__}"
             self._enums[enum] = schema.members
@@ -148,7 +148,7 @@ class _Tables:
         for known, kind, shown in _NUMBERS:
             if schema is known or (known is U32 and isinstance(schema, Index)):
                 self._field(filter_name, name, shown)
-                return f'{row}kind = "{kind}", filter = "{filter_name}"{codes} }}'
+                return f'{row}kind = "{kind}", filter = "{filter_name}" }}'
         raise TypeError(f"{filter_name}: {schema!r} has no counterpart in Lua")
 
     def _field(self, filter_name: str, name: str, shown: str, more: str = "") -> None:
@@ -157,19 +157,13 @@ class _Tables:
         )
 
 
-def _count(expression: Any) -> tuple[str, int]:
-    """Return the field that counts the items of an array, and what to add to it."""
-
-    class Asked(dict[str, int]):
-        asked = ""
-
-        def __missing__(self, key: str) -> int:
-            self.asked = key
-            return 1000
-
-    context = Asked()
-    value = int(expression(context))
-    return context.asked, value - 1000
+def _count_of(array: str, record: Record[Any]) -> tuple[str, int]:
+    """Return the field of a record that counts the items of another, and what to add to it."""
+    for subcon in record.subcons:
+        field = bare(subcon)
+        if isinstance(field, Count) and field.of == array:
+            return subcon.name, -field.minimum
+    raise TypeError(f"{record.cls.__name__}: no field counts the items of {array}")
 
 
 # Phases -----------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from dllama_ops.tensor import Tensor, WeightSpec
 from dllama_proto.enums import FloatType, PointerSource, PointerType, op_quant_type
 from dllama_proto.messages import NetConfig, NodeConfig, OpConfig, Pointer, Size3D
 from dllama_proto.schemas.op_configs import OPS as WIRE_OPS
-from dllama_proto.schemas.op_spec import OpSpec
+from dllama_proto.schemas.op_spec import OpConfigSpec
 from dllama_worker.errors import ConfigRejected, InternalError, MachineError, NodeError
 from dllama_worker.node.memory import NodeMemory
 
@@ -142,7 +142,7 @@ _RENAMED = MappingProxyType(
 )
 
 
-def _params(op: OpConfig, spec: OpSpec[Any], record: Callable[..., Any], memory: NodeMemory) -> Any:
+def _params(op: OpConfig, spec: OpConfigSpec[Any], record: Callable[..., Any], memory: NodeMemory) -> Any:
     """Return the op's params: what means nothing on the wire is 0, or no tensor.
 
     Raises InternalError where the config lacks a field of the params: the op's two specs disagree.

@@ -74,8 +74,8 @@ def _verify(path: str, config: PickConfig, net: NetConfig, node: NodeConfig) -> 
         yield Fault(f"{path}.factor", "a number", str(config.factor))
 
 
-def wire_spec() -> wire.OpSpec[PickConfig]:
-    return wire.OpSpec(PICK, _SCHEMA, unread=_unread, undefined=_undefined, verify=_verify)
+def wire_spec() -> wire.OpConfigSpec[PickConfig]:
+    return wire.OpConfigSpec(PICK, _SCHEMA, unread=_unread, undefined=_undefined, verify=_verify)
 
 
 # For kernels ------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from dllama_proto._link import Link
+from dllama_proto._base_connection import BaseConnection
 from dllama_proto.connection import Connection, Role
 from dllama_proto.events import NEED_DATA, PAUSED, Closed, PayloadChunk
 from dllama_proto.messages import ControlPacket, NetConfig, NodeConfig
@@ -32,22 +32,22 @@ __all__ = [
 ]
 
 #: How many bytes to feed next, of how many that are left.
-Chooser = Callable[[Link, int], int]
+Chooser = Callable[[BaseConnection, int], int]
 
 
-def whole(link: Link, left: int) -> int:
+def whole(link: BaseConnection, left: int) -> int:
     return left
 
 
-def bytewise(link: Link, left: int) -> int:
+def bytewise(link: BaseConnection, left: int) -> int:
     return 1
 
 
-def bytewise_but_payload(link: Link, left: int) -> int:
+def bytewise_but_payload(link: BaseConnection, left: int) -> int:
     return 1 if not link.payload_size else min(link.payload_size, 1021)
 
 
-def just_as_wanted(link: Link, left: int) -> int:
+def just_as_wanted(link: BaseConnection, left: int) -> int:
     return link.n_wanted
 
 

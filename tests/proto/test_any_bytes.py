@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dllama_proto._link import Link
+from dllama_proto._base_connection import BaseConnection
 from dllama_proto.connection import Connection, Phase, Role
 from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.events import NEED_DATA, PAUSED, Ack, Closed, PayloadChunk
@@ -29,7 +29,7 @@ _PEER_PLAN = plan_link(configs.NET, configs.NODE, 1)
 
 
 def _listen(
-    link: Link, parts: list[bytes], *, answer: bool
+    link: BaseConnection, parts: list[bytes], *, answer: bool
 ) -> tuple[list[Any], RemoteProtocolError | None]:
     """Feed parts, then the end; return the events and the error, which ends them. Other errors pass."""
     events: list[Any] = []

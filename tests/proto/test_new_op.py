@@ -21,7 +21,7 @@ from dllama_proto.messages import MulConfig, NodeConfig, Size3D
 from dllama_proto.schemas import MESSAGES
 from dllama_proto.schemas.layout import offset_of
 from dllama_proto.schemas.op_configs import OP_CONFIGS, OPS
-from dllama_proto.schemas.op_spec import OpSpec
+from dllama_proto.schemas.op_spec import OpConfigSpec
 from dllama_proto.schemas.wire import build_exactly
 from dllama_proto.show.diff import diff_captures
 from dllama_proto.show.json_form import events_schema
@@ -215,7 +215,7 @@ def test_a_code_has_one_spec() -> None:
     with pytest.raises(ValueError, match="op code 64 is registered as PICK with PickConfig: PICK with"):
         OPS.register(wire_spec())
     with pytest.raises(ValueError, match="MUL with MulConfig: MUL with ScaleConfig needs another code"):
-        OPS.register(OpSpec(OpCode.MUL, OP_CONFIGS[OpCode.SCALE]))
+        OPS.register(OpConfigSpec(OpCode.MUL, OP_CONFIGS[OpCode.SCALE]))
     assert OPS.get(OpCode.MUL).config is MulConfig
 
 

@@ -14,9 +14,11 @@ import pytest
 from dllama_proto.cli import main
 from dllama_proto.dissect import Endpoint, MessageEvent, SliceEvent, WeightEvent, WireEvent, dissect_pcap
 from dllama_proto.dissect.recording import RecordedConnection, file_header
-from dllama_proto.messages import ControlPacket, NodeConfig
+from dllama_proto.messages import ControlPacket, Greeting, NodeConfig
 from dllama_proto.schemas import MESSAGES
-from dllama_proto.show.wireshark import make_dissector
+from dllama_proto.schemas.handshake import PEER
+from dllama_proto.schemas.wire import U32, Array, Record
+from dllama_proto.show.wireshark import _count_of, make_dissector
 from tests.helpers.captures import CASES, capture_path, load
 from tests.helpers.packets import golden_packets, pcap, rewrap
 
@@ -214,3 +216,15 @@ def test_our_packets_are_those_of_wireshark(link: str, ipv6: bool, script: Path,
     found = Counter(column(tshark(script, capture, "dllama.kind")))
     del found["weight_data"]
     assert found == kinds(list(dissect_pcap(capture)))
+
+
+def test_arrays_know_what_counts_them() -> None:
+    text = make_dissector()
+    assert 'name = "peers", kind = "array", schema = "peer", count = "n_sockets", plus = -1 }' in text
+    assert 'name = "ops", kind = "array", schema = "op", count = "n_ops", plus = 0 }' in text
+
+
+def test_an_array_that_nothing_counts_is_an_error() -> None:
+    array = Record(Greeting, "n_sockets" / U32, "worker_index" / U32, "peers" / Array(2, PEER))
+    with pytest.raises(TypeError, match="Greeting: no field counts the items of peers"):
+        _count_of("peers", array)

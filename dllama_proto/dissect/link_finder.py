@@ -8,17 +8,10 @@ dialling, as the C++ program does (``NnNetwork::serve``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
-from dllama_proto.dissect.events import (
-    LinkKind,
-    MissingEvent,
-    NoticeEvent,
-    OpenedEvent,
-    Stream,
-    UnexplainedEvent,
-    WireEvent,
-)
+from dllama_proto.dissect.account import NOTHING, Account
+from dllama_proto.dissect.events import LinkKind, OpenedEvent, Stream
 from dllama_proto.dissect.links import LinkDecoder
 from dllama_proto.dissect.peer_link import PeerLinkDecoder
 from dllama_proto.dissect.root_link import RootLinkDecoder
@@ -27,20 +20,20 @@ from dllama_proto.dissect.tcp import Conversation, Direction
 from dllama_proto.dissect.undecided import Undecided
 from dllama_proto.messages import Greeting
 
-__all__ = ["Cluster"]
-
-_NOTHING = memoryview(b"")
+__all__ = ["LinkFinder"]
 
 
-class Cluster:
-    """Everything of a capture that belongs to a cluster; ``emit`` is called with every event."""
+class LinkFinder:
+    """Finds the links among the connections of a capture, and the sessions that they belong to."""
 
-    def __init__(self, emit: Callable[[WireEvent], None]) -> None:
-        self._emit = emit
+    def __init__(self, account: Account) -> None:
+        self.account = account
         self.sessions: list[Session] = []
         self.streams: list[Stream] = []
         self._undecided: dict[Conversation, Undecided] = {}
-        self._decoders: list[LinkDecoder] = []
+        self._decoders: list[LinkDecoder[Any]] = []
+        #: Connections of which nothing can be understood.
+        self._given_up: list[Undecided] = []
 
     # What the capture reports --------------------------------------------------------------------------
 
@@ -64,6 +57,8 @@ class Cluster:
         self.settle()
         for decoder in self._decoders:
             decoder.finish()
+        for undecided in self._given_up:
+            undecided.finish()
 
     # Deciding what a connection is ---------------------------------------------------------------------
 
@@ -72,26 +67,25 @@ class Cluster:
         session = self._session_for(greeting, dialler)
         directions = (dialler, dialler.other)
         decoder = RootLinkDecoder(
-            session, self._emit, directions, undecided.streams_of(directions), greeting.worker_index + 1
+            session, self.account, directions, undecided.streams_of(directions), greeting.worker_index + 1
         )
         session.add_root_link(decoder, greeting, dialler)
         self._start(undecided, decoder)
         if not dialler.begun:
-            self._notice(
-                undecided, "the beginning of this connection was not captured, but its greeting was"
-            )
+            text = "the beginning of this connection was not captured, but its greeting was"
+            self.account.notice(undecided.conversation.time, undecided.streams[0], text)
 
     def become_peer_link(self, undecided: Undecided) -> bool:
         """Make a connection a link between workers, if it can be one; tell whether it is."""
         for session in reversed(self.sessions):
             if session.listener_of(undecided.conversation) is None or not session.is_configured:
                 continue
-            # All that wait at the same door get their numbers at once, in the order of dialling.
-            door = undecided.conversation.dialler
-            for other in list(self._undecided.values()):
-                same = other.conversation.dialler
-                if (same.destination, same.destination_port) == (door.destination, door.destination_port):
-                    self._match(session, other)
+            # All connections to the same listener get their numbers at once, in the order of dialling.
+            one = undecided.conversation.dialler
+            for waiting in list(self._undecided.values()):
+                other = waiting.conversation.dialler
+                if (one.destination, one.destination_port) == (other.destination, other.destination_port):
+                    self._match(session, waiting)
             return undecided.conversation not in self._undecided
         return False
 
@@ -103,7 +97,7 @@ class Cluster:
             return
         dialler = undecided.conversation.dialler
         directions = (dialler, dialler.other)
-        decoder = PeerLinkDecoder(session, self._emit, directions, undecided.streams_of(directions), plan)
+        decoder = PeerLinkDecoder(session, self.account, directions, undecided.streams_of(directions), plan)
         session.peer_links.append(decoder)
         self._start(undecided, decoder)
 
@@ -112,13 +106,15 @@ class Cluster:
         for stream in undecided.streams:
             stream.link = link
         self._undecided.pop(undecided.conversation, None)
+        if link is LinkKind.UNKNOWN:
+            self._given_up.append(undecided)
 
-    def _start(self, undecided: Undecided, decoder: LinkDecoder) -> None:
+    def _start(self, undecided: Undecided, decoder: LinkDecoder[Any]) -> None:
         self._undecided.pop(undecided.conversation, None)
         self._decoders.append(decoder)
         self.streams += undecided.streams
         time = undecided.conversation.time
-        self._emit(OpenedEvent(time, time, decoder.halves[0].stream, 0, 0, _NOTHING))
+        self.account.emit(OpenedEvent(time, time, decoder.halves[0].stream, 0, 0, NOTHING))
         for half in decoder.halves:
             half.direction.sink = half
         undecided.replay()
@@ -127,27 +123,6 @@ class Cluster:
         for session in reversed(self.sessions):
             if session.takes(greeting, dialler):
                 return session
-        session = Session(len(self.sessions), greeting, dialler, self.notice)
+        session = Session(len(self.sessions), greeting, dialler, self.account.notice)
         self.sessions.append(session)
         return session
-
-    # Reporting -------------------------------------------------------------------------------------------
-
-    def notice(self, time: int, stream: Stream | None, text: str) -> None:
-        """Report something that a reader should know."""
-        self._emit(NoticeEvent(time, time, stream, 0, 0, _NOTHING, text))
-
-    def _notice(self, undecided: Undecided, text: str) -> None:
-        self.notice(undecided.conversation.time, undecided.streams[0], text)
-
-    def missing(self, time: int, stream: Stream, offset: int, n: int, within: str) -> None:
-        """Report bytes of such a connection that were not captured."""
-        stream.missing += n
-        self._emit(MissingEvent(time, time, stream, offset, n, _NOTHING, within))
-
-    def unexplained(
-        self, time: int, stream: Stream, offset: int, raw: memoryview, size: int, reason: str
-    ) -> None:
-        """Report bytes of a connection that never became a link."""
-        stream.unexplained += size
-        self._emit(UnexplainedEvent(time, time, stream, offset, size, raw, reason))

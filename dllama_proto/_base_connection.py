@@ -14,10 +14,10 @@ from dllama_proto.errors import LocalProtocolError, RemoteProtocolError
 from dllama_proto.events import NEED_DATA, PAUSED, Closed, Event, NoEvent, PayloadChunk, SliceData
 from dllama_proto.sync_plan import LinkPlan, Transfer
 
-__all__ = ["Link"]
+__all__ = ["BaseConnection"]
 
 
-class Link:
+class BaseConnection:
     """Base of the connections between root and worker and between two workers."""
 
     def __init__(self) -> None:
