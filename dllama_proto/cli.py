@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from dllama_proto.terminal import print_line
 from dllama_proto.version import VersionAction
 
 __all__ = ["main", "make_parser"]
@@ -183,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ProtocolError, OSError, ValueError) as error:
-        print(f"dllama-proto: error: {error}", file=sys.stderr)
+        print_line(f"dllama-proto: error: {error}", sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -229,7 +230,8 @@ def _report(arguments: argparse.Namespace) -> int:
 def _wireshark(arguments: argparse.Namespace) -> int:
     from dllama_proto.show.wireshark import make_dissector
 
-    print(make_dissector(), end="")
+    for line in make_dissector().splitlines():
+        print_line(line)
     return 0
 
 
@@ -239,9 +241,8 @@ def _timeline(arguments: argparse.Namespace) -> int:
     if arguments.merge:
         return run_merge(arguments.files, arguments.output)
     if len(arguments.files) > 1:
-        print(
-            "dllama-proto timeline: error: one capture at a time; --merge puts traces together",
-            file=sys.stderr,
+        print_line(
+            "dllama-proto timeline: error: one capture at a time; --merge puts traces together", sys.stderr
         )
         return 2
     return run_timeline(arguments.files[0], arguments.output)

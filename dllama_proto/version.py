@@ -10,6 +10,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+from dllama_proto.terminal import print_line
+
 __all__ = ["VersionAction", "installed_version"]
 
 _DISTRIBUTION = "dllama-worker"
@@ -45,5 +47,5 @@ class VersionAction(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         """Print ``dllama-root 0.1.0`` to standard output."""
-        print(f"{parser.prog} {installed_version()}")
+        print_line(f"{parser.prog} {installed_version()}")
         parser.exit()

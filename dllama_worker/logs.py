@@ -1,8 +1,8 @@
 """Log lines: text for people, JSON for machines, both from the same records.
 
 A record carries ``event`` (a stable name), ``session`` (an id, None between sessions) and ``fields`` (what
-belongs to the event) beside its message; never weights or tokens. Messages quote names that other nodes gave:
-whatever is in them, a message stays one line.
+belongs to the event) beside its message; never weights or tokens. Messages quote names that other nodes gave.
+They are escaped here, on their way out, and nowhere before: whatever is in them, a message stays one line.
 """
 
 from __future__ import annotations
@@ -13,20 +13,14 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from dllama_proto.json_text import json_text
+from dllama_proto.printable import printable
+
 __all__ = ["LOGGER_NAME", "LOG_FORMATS", "LOG_LEVELS", "set_up_logging"]
 
 LOGGER_NAME = "dllama_worker"
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
-
-
-def _one_line(text: str) -> str:
-    if text.isprintable():
-        return text
-    # Only now: it loads NumPy, and a command line that is only parsed should not.
-    from dllama_proto.printable import printable
-
-    return printable(text)
 
 
 def _finite(value: Any) -> Any:
@@ -44,8 +38,12 @@ class _TextFormatter(logging.Formatter):
         clock = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
         session = getattr(record, "session", None)
-        text = f"{clock} {f'[{session}] ' if session else ''}{level}{_one_line(record.getMessage())}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        text = f"{clock} {f'[{session}] ' if session else ''}{level}{printable(record.getMessage())}"
+        if record.exc_info:
+            # Set in, since a line of a traceback may be a text from elsewhere: it should not look like ours.
+            lines = self.formatException(record.exc_info).split("\n")
+            text = "\n  ".join([text, *map(printable, lines)])
+        return text
 
 
 class _JsonFormatter(logging.Formatter):
@@ -61,8 +59,6 @@ class _JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        from dllama_proto.json_text import json_text
-
         return json_text(_finite(entry), default=str)
 
 

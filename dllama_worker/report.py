@@ -1,6 +1,6 @@
 """What a person sees of a node: one line for what happens, a table for the model, a bar while weights load.
 
-On a terminal tables and bars are drawn with rich; elsewhere the same facts are plain log lines. As a
+On a terminal tables and bars are drawn; elsewhere the same facts are plain log lines. As a
 library the project only logs, under the logger ``dllama_worker``.
 """
 
@@ -14,39 +14,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from dllama_proto.formatting import format_bytes
+from dllama_proto.terminal import Table, Terminal
 from dllama_worker.logs import LOGGER_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rich.console import Console
-
-__all__ = ["Report", "counted", "format_bytes"]
+__all__ = ["Report"]
 
 #: Seconds between lines of progress where there is no terminal.
 _LINE_INTERVAL = 5.0
 
 
-def counted(n: int, noun: str) -> str:
-    """Return ``1 node`` or ``2 nodes``, for a noun whose plural takes an s."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def format_bytes(n: float) -> str:
-    """Return bytes as people say them: ``1.5 GB`` (decimal units)."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(n) < 1000:
-            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1000
-    return f"{n:.1f} TB"
-
-
 class Report:
     """Where a node tells what it does."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, terminal: Terminal | None = None) -> None:
         self._log = logging.getLogger(LOGGER_NAME)
-        self._console = console
+        self._terminal = terminal
         self._session: str | None = None
 
     def begin_session(self) -> None:
@@ -62,9 +48,7 @@ class Report:
         """Draw on standard error where it is a terminal, else only log."""
         if not sys.stderr.isatty():
             return cls()
-        from rich.console import Console  # heavy, and wanted by people only
-
-        return cls(Console(stderr=True))
+        return cls(Terminal(sys.stderr))
 
     def info(self, event: str, message: str, **fields: Any) -> None:
         """Say what happened, in one line."""
@@ -85,35 +69,23 @@ class Report:
 
     def table(self, event: str, title: str, rows: Mapping[str, str]) -> None:
         """Show named facts."""
-        if self._console is None:
+        if self._terminal is None:
             facts = ", ".join(f"{name}: {value}" for name, value in rows.items())
             self.info(event, f"{title}: {facts}", **{name.replace(" ", "_"): v for name, v in rows.items()})
             return
-        from rich.table import Table
-
-        table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 2))
+        table = Table(title=title, wraps=True)
         for name, value in rows.items():
-            table.add_row(name, value, style=None)
-        self._console.print(table)
+            table.add(name, value)
+        self._terminal.table(table)
 
     @contextmanager
     def progress(self, event: str, title: str, total: int) -> Iterator[Callable[[int], None]]:
         """Show how many of ``total`` bytes are done; yields what to call with each number of new bytes."""
-        if self._console is None:
+        if self._terminal is None:
             yield _Lines(self, event, title, total).advance
             return
-        from rich import progress
-
-        columns = (
-            progress.TextColumn("{task.description}"),
-            progress.BarColumn(),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
-            progress.TimeRemainingColumn(),
-        )
-        with progress.Progress(*columns, console=self._console, transient=True) as bar:
-            task = bar.add_task(title, total=total)
-            yield lambda n: bar.advance(task, n)
+        with self._terminal.progress(title, total) as advance:
+            yield advance
 
 
 class _Lines:

@@ -6,6 +6,7 @@ Whose sockets are, and who writes JSON. Which package may import which is checke
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -43,8 +44,15 @@ def defines_something(module: str) -> bool:
 def loaded_by(*imports: str) -> set[str]:
     """The top-level and named modules that a new process has after some imports."""
     program = f"import {', '.join(imports)}, sys; print('\\n'.join(sys.modules))"
+    # Measuring coverage loads modules of its own into every process.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return set(done.stdout.split())
 

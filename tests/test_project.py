@@ -130,6 +130,6 @@ def test_a_release_moves_fragments_into_the_changelog(tmp_path: Path) -> None:
 def test_make_alone_tells_of_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     targets = " ".join(re.findall(r"^\.PHONY: ([^$\n]+)$", makefile, re.M)).split()
-    told = [line.split() for line in run("make").splitlines()]
+    told = [line.split() for line in run("make", "--no-print-directory").splitlines()]
     assert [target for target in targets if not any(target in words for words in told)] == []
     assert [words for words in told if words[0] not in targets] == []

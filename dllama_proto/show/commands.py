@@ -10,13 +10,13 @@ from typing import TextIO
 
 from dllama_proto.dissect.dissection import Dissection, dissect_pcap
 from dllama_proto.dissect.events import FaultEvent, SliceEvent, WireEvent
-from dllama_proto.json_text import json_text
 from dllama_proto.show.filters import Filter
 from dllama_proto.show.json_form import event_json, totals_json
 from dllama_proto.show.summary import Summary
 from dllama_proto.show.summary_text import print_summary, summary_json
 from dllama_proto.show.text import EventPrinter
 from dllama_proto.show.values import Values, values_of
+from dllama_proto.terminal import print_json
 from dllama_proto.tokenizer_file import TokenizerFile, decode_tokenizer
 
 __all__ = ["DissectOptions", "run_dissect"]
@@ -61,8 +61,8 @@ def _sum_up(dissection: Dissection, options: DissectOptions, out: TextIO) -> int
             summary.add(event)
     summary.finish()
     if options.as_json:
-        print(json_text(summary_json(summary)), file=out)
-        print(json_text(totals_json(dissection)), file=out)
+        print_json(summary_json(summary), out)
+        print_json(totals_json(dissection), out)
     else:
         print_summary(summary, out)
         EventPrinter(dissection, out, fields=False, raw=False).totals()
@@ -82,11 +82,11 @@ def _events(
             continue
         values = _values(dissection, event, tokenizer) if options.values else None
         if options.as_json:
-            print(json_text(event_json(event, raw=options.raw, values=values)), file=out)
+            print_json(event_json(event, raw=options.raw, values=values), out)
         else:
             printer.event(event, values)
     if options.as_json:
-        print(json_text(totals_json(dissection)), file=out)
+        print_json(totals_json(dissection), out)
     else:
         printer.totals()
     return faults

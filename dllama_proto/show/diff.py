@@ -14,18 +14,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import TextIO
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from dllama_proto.dissect.dissection import Dissection, dissect_pcap
 from dllama_proto.dissect.events import MessageEvent, Place, SliceEvent, WeightEvent, WireEvent
-from dllama_proto.json_text import json_text
 from dllama_proto.messages import Greeting, NodeConfig, OpConfig
-from dllama_proto.printable import printable
 from dllama_proto.schemas.op_configs import OPS
 from dllama_proto.show.json_form import FORMAT_VERSION, plain
 from dllama_proto.show.labels import describe
 from dllama_proto.show.values import slice_values
+from dllama_proto.terminal import Table, Terminal, print_json
 
 __all__ = ["Difference", "Distance", "Divergence", "diff_captures", "run_diff"]
 
@@ -269,7 +266,7 @@ def run_diff(one: str, other: str, tolerance: float, *, as_json: bool, out: Text
     out = sys.stdout if out is None else out
     divergence = diff_captures(one, other, tolerance)
     if as_json:
-        print(json_text(_json(divergence)), file=out)
+        print_json(_json(divergence), out)
     else:
         _print(divergence, one, other, out)
     return 1 if divergence.messages or divergence.first is not None else 0
@@ -290,33 +287,30 @@ def _json(divergence: Divergence) -> dict[str, object]:
 
 
 def _print(divergence: Divergence, one: str, other: str, out: TextIO) -> None:
-    console = Console(file=out, highlight=False, markup=False, soft_wrap=True)
+    terminal = Terminal(out)
     if divergence.messages:
         first = divergence.messages[0]
-        console.print(f"first message that differs: node {first.sender} > node {first.receiver}")
-        console.print(f"  {one}: {printable(first.one or 'nothing more')}")
-        console.print(f"  {other}: {printable(first.other or 'nothing more')}")
+        terminal.line(f"first message that differs: node {first.sender} > node {first.receiver}")
+        terminal.line(f"  {one}: {first.one or 'nothing more'}")
+        terminal.line(f"  {other}: {first.other or 'nothing more'}")
         if len(divergence.messages) > 1:
-            console.print(f"  and {len(divergence.messages) - 1} links more")
+            terminal.line(f"  and {len(divergence.messages) - 1} links more")
     else:
-        console.print(f"{divergence.n_messages} messages and weight pieces are the same")
+        terminal.line(f"{divergence.n_messages} messages and weight pieces are the same")
     apart = divergence.first
     if apart is None:
-        console.print("no slice differs")
+        terminal.line("no slice differs")
         return
-    console.print(
+    terminal.line(
         f"numbers part first in forward {apart.first_forward}, position {apart.first_position}: "
-        f"{apart.place}, what node {apart.sender} sends in pipe {printable(apart.pipe)}"
+        f"{apart.place}, what node {apart.sender} sends in pipe {apart.pipe}"
     )
-    table = Table(box=None, pad_edge=False)
-    for name in ("where", "pipe", "node"):
-        table.add_column(name)
-    for name in ("rows", "differ", "largest", "mean", "first at position"):
-        table.add_column(name, justify="right")
+    numbers = ("rows", "differ", "largest", "mean", "first at position")
+    table = Table("where", "pipe", "node", *numbers, right=numbers)
     for distance in divergence.distances:
-        table.add_row(
+        table.add(
             str(distance.place),
-            printable(distance.pipe),
+            distance.pipe,
             str(distance.sender),
             str(distance.n_rows),
             str(distance.n_differ),
@@ -324,4 +318,4 @@ def _print(divergence: Divergence, one: str, other: str, out: TextIO) -> None:
             f"{distance.mean:.2e}",
             "" if distance.first_position is None else str(distance.first_position),
         )
-    console.print(table)
+    terminal.table(table)

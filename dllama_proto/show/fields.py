@@ -8,24 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.text import Text
-from rich.tree import Tree
-
 from dllama_proto.dissect.events import MessageEvent, WeightEvent, WireEvent
 from dllama_proto.enums import PointerSource
 from dllama_proto.events import Ack, WeightsEnd
+from dllama_proto.formatting import format_bytes
 from dllama_proto.messages import (
     EmptyConfig,
     NetConfig,
     NodeConfig,
     OpConfig,
 )
-from dllama_proto.printable import printable
 from dllama_proto.schemas import MESSAGES
 from dllama_proto.schemas.layout import field_spans
 from dllama_proto.schemas.op_configs import OPS
 from dllama_proto.show.json_form import plain
-from dllama_proto.show.labels import bytes_text, pointer_text, quant_key_text, shape_text
+from dllama_proto.show.labels import pointer_text, quant_key_text, shape_text
+from dllama_proto.terminal import Tree
 
 __all__ = ["config_tree", "hex_lines", "message_tree"]
 
@@ -42,57 +40,52 @@ def message_tree(event: MessageEvent | WeightEvent, net: NetConfig | None) -> Tr
         case NodeConfig():
             return config_tree(message, net)
         case NetConfig():
-            tree = Tree(f"n_batches {message.n_batches}, n_nodes {message.n_nodes}", hide_root=False)
-            pipes = _grow(tree, "pipes")
+            tree = Tree(f"n_batches {message.n_batches}, n_nodes {message.n_nodes}")
+            pipes = tree.add("pipes")
             for index, pipe in enumerate(message.pipes):
-                _grow(
-                    pipes, f"{index} {pipe.name}: {shape_text(pipe.size)}, {bytes_text(pipe.size.n_bytes)}"
+                pipes.add(
+                    f"{index} {pipe.name}: {shape_text(pipe.size)}, {format_bytes(pipe.size.n_bytes)}"
                 )
-            pre = _grow(tree, "pre_syncs")
+            pre = tree.add("pre_syncs")
             for pre_sync in message.pre_syncs:
-                _grow(pre, f"pipe {message.pipes[pre_sync.pipe_index].name}")
+                pre.add(f"pipe {message.pipes[pre_sync.pipe_index].name}")
             return tree
         case Ack() | WeightsEnd():
             return None
         case _:
             tree = Tree("fields")
             for name, value in plain(message).items():
-                _grow(tree, f"{name}: {value}")
+                tree.add(f"{name}: {value}")
             return tree
 
 
 def config_tree(node: NodeConfig, net: NetConfig | None) -> Tree:
     """Return a node config as a tree: buffers, then segment by segment ops and syncs."""
     tree = Tree(f"node {node.node_index}")
-    buffers = _grow(tree, f"{len(node.buffers)} buffers")
+    buffers = tree.add(f"{len(node.buffers)} buffers")
     for index, buffer in enumerate(node.buffers):
-        _grow(
-            buffers, f"{index} {buffer.name}: {shape_text(buffer.size)}, {bytes_text(buffer.size.n_bytes)}"
+        buffers.add(
+            f"{index} {buffer.name}: {shape_text(buffer.size)}, {format_bytes(buffer.size.n_bytes)}"
         )
     for index, segment in enumerate(node.segments):
-        branch = _grow(tree, f"segment {index}")
+        branch = tree.add(f"segment {index}")
         for op in segment.ops:
             _add_op(branch, op, net, node)
         for sync in segment.syncs:
             pipe = net.pipes[sync.pipe_index].name if net is not None else str(sync.pipe_index)
-            _grow(branch, f"sync pipe {pipe}: {sync.sync_type.name.lower().replace('_', ' ')}")
+            branch.add(f"sync pipe {pipe}: {sync.sync_type.name.lower().replace('_', ' ')}")
     return tree
 
 
-def _grow(tree: Tree, text: str) -> Tree:
-    """Add a twig; names in its text come from the wire."""
-    return tree.add(Text(printable(text)))
-
-
 def _add_op(branch: Tree, op: OpConfig, net: NetConfig | None, node: NodeConfig) -> None:
-    twig = _grow(branch, f"{op.code.name} {quant_key_text(op, net, node)} {op.name} {op.index}")
-    _grow(twig, f"input: {pointer_text(op.input, net, node)}")
-    _grow(twig, f"output: {pointer_text(op.output, net, node)}")
+    twig = branch.add(f"{op.code.name} {quant_key_text(op, net, node)} {op.name} {op.index}")
+    twig.add(f"input: {pointer_text(op.input, net, node)}")
+    twig.add(f"output: {pointer_text(op.output, net, node)}")
     if op.weight_size.n_bytes:
-        _grow(twig, f"weight: {shape_text(op.weight_size)}, {bytes_text(op.weight_size.n_bytes)}")
+        twig.add(f"weight: {shape_text(op.weight_size)}, {format_bytes(op.weight_size.n_bytes)}")
     if not isinstance(op.config, EmptyConfig):
         values = ", ".join(f"{name} {text}" for name, text in _params(op, net, node))
-        _grow(twig, f"config: {values}")
+        twig.add(f"config: {values}")
 
 
 def _params(op: OpConfig, net: NetConfig | None, node: NodeConfig) -> Iterator[tuple[str, str]]:

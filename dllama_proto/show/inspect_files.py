@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console
-from rich.table import Table
-
 from dllama_proto.enums import FloatType
 from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.floats import BLOCK_SIZE, n_bytes
-from dllama_proto.json_text import json_text
+from dllama_proto.formatting import format_bytes
 from dllama_proto.model_file import (
     MODEL_PREFIX_SIZE,
     TensorEntry,
@@ -28,7 +25,7 @@ from dllama_proto.names import WeightName
 from dllama_proto.schemas.model_file import MODEL_MAGIC
 from dllama_proto.schemas.tokenizer_file import TOKENIZER_MAGIC
 from dllama_proto.show.json_form import FORMAT_VERSION, plain
-from dllama_proto.show.labels import bytes_text
+from dllama_proto.terminal import Table, Terminal, print_json, print_line
 from dllama_proto.tokenizer_file import TokenizerFile, decode_tokenizer
 
 __all__ = ["EvenShare", "node_memory", "obstacle_to", "possible_node_counts", "run_inspect"]
@@ -117,7 +114,7 @@ def run_inspect(
             _inspect(path, n_nodes, as_json, out)
         except (RemoteProtocolError, ValueError, OSError) as error:
             where = "" if isinstance(error, OSError) else f"{path}: "
-            print(f"dllama-proto inspect: error: {where}{error}", file=sys.stderr)
+            print_line(f"dllama-proto inspect: error: {where}{error}", sys.stderr)
             bad = True
     return 1 if bad else 0
 
@@ -129,11 +126,9 @@ def _inspect(path: Path, n_nodes: int | None, as_json: bool, out: TextIO) -> Non
         if magic == TOKENIZER_MAGIC:
             tokenizer = decode_tokenizer(file.read())
             if as_json:
-                print(json_text(_tokenizer_json(path, tokenizer)), file=out)
+                print_json(_tokenizer_json(path, tokenizer), out)
             else:
-                _print_facts(
-                    Console(file=out, highlight=False, markup=False), path, _tokenizer_facts(tokenizer)
-                )
+                _print_facts(Terminal(out), path, _tokenizer_facts(tokenizer))
             return
         prefix = file.read(MODEL_PREFIX_SIZE)
         if magic != MODEL_MAGIC:
@@ -143,9 +138,9 @@ def _inspect(path: Path, n_nodes: int | None, as_json: bool, out: TextIO) -> Non
     check_file_size(header, path.stat().st_size)
     memory = None if n_nodes is None else node_memory(header, n_nodes)
     if as_json:
-        print(json_text(_model_json(path, header, memory)), file=out)
+        print_json(_model_json(path, header, memory), out)
     else:
-        _print_model(Console(file=out, highlight=False, markup=False), path, header, memory)
+        _print_model(Terminal(out), path, header, memory)
 
 
 # Models -----------------------------------------------------------------------------------------------
@@ -183,17 +178,16 @@ def _model_json(path: Path, header: ModelHeader, memory: list[EvenShare] | None)
     return result
 
 
-def _print_model(console: Console, path: Path, header: ModelHeader, memory: list[EvenShare] | None) -> None:
-    _print_facts(console, path, _header_facts(header))
-    table = Table(box=None, pad_edge=False)
-    for name in ("tensor", "layer", "expert", "type", "shape", "offset", "bytes"):
-        table.add_column(
-            name, justify="left" if name in ("tensor", "type", "shape") else "right", no_wrap=True
-        )
+def _print_model(
+    terminal: Terminal, path: Path, header: ModelHeader, memory: list[EvenShare] | None
+) -> None:
+    _print_facts(terminal, path, _header_facts(header))
+    names = ("tensor", "layer", "expert", "type", "shape", "offset", "bytes")
+    table = Table(*names, right=("layer", "expert", "offset", "bytes"))
     total = 0
     for entry in tensor_entries(header):
         total += entry.n_bytes
-        table.add_row(
+        table.add(
             entry.name,
             str(entry.layer),
             "" if entry.expert is None else str(entry.expert),
@@ -202,26 +196,25 @@ def _print_model(console: Console, path: Path, header: ModelHeader, memory: list
             str(entry.offset),
             str(entry.n_bytes),
         )
-    console.print(table)
-    console.print(f"{bytes_text(total)} in all")
-    console.print(f"can be shared evenly by {', '.join(map(str, possible_node_counts(header)))} nodes")
+    terminal.table(table)
+    terminal.line(f"{format_bytes(total)} in all")
+    terminal.line(f"can be shared evenly by {', '.join(map(str, possible_node_counts(header)))} nodes")
     if memory is None:
         return
-    table = Table(box=None, pad_edge=False)
-    for name in ("node", "weights", f"keys and values of {header.seq_len} positions", "both"):
-        table.add_column(name, justify="right")
+    columns = ("node", "weights", f"keys and values of {header.seq_len} positions", "both")
+    table = Table(*columns, right=columns)
     for node in memory:
         name = "0 (root)" if not node.node else str(node.node)
-        table.add_row(name, *(bytes_text(n) for n in (node.weights, node.kv_cache, node.total)))
-    console.print(table)
+        table.add(name, *(format_bytes(n) for n in (node.weights, node.kv_cache, node.total)))
+    terminal.table(table)
 
 
-def _print_facts(console: Console, path: Path, facts: dict[str, Any]) -> None:
-    console.print(str(path))
+def _print_facts(terminal: Terminal, path: Path, facts: dict[str, Any]) -> None:
+    terminal.line(str(path))
     width = max(map(len, facts))
     for name, value in facts.items():
         text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        console.print(f"  {name:{width}}  {text}", soft_wrap=True)
+        terminal.line(f"  {name:{width}}  {text}")
 
 
 # Tokenizers -------------------------------------------------------------------------------------------

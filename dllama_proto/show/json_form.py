@@ -41,7 +41,10 @@ def events_schema() -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a record as JSON has it: enums by name, bytes as hex, floats that are no numbers as text."""
+    """Return a record as JSON has it: enums by name, bytes as hex, floats that are no numbers as text.
+
+    Texts stay as they are: what of them JSON cannot have, :func:`~dllama_proto.json_text.json_text` replaces.
+    """
     if isinstance(value, IntEnum | Enum):
         return value.name
     if isinstance(value, float):
@@ -87,11 +90,11 @@ def event_json(event: WireEvent, *, raw: bool = False, values: Values | None = N
         case UnexplainedEvent():
             result["reason"] = event.reason
         case FaultEvent():
-            result |= {name: plain(getattr(event, name)) for name in ("path", "expected", "got", "hint")}
+            result |= {name: getattr(event, name) for name in ("path", "expected", "got", "hint")}
         case ClosedEvent():
             result |= {"phase": event.phase.name, "reset": event.reset}
         case NoticeEvent():
-            result["text"] = plain(event.text)
+            result["text"] = event.text
         case _:
             pass
     if raw:
@@ -101,7 +104,7 @@ def event_json(event: WireEvent, *, raw: bool = False, values: Values | None = N
 
 def totals_json(dissection: Dissection) -> dict[str, Any]:
     """Return the last object: what became of everything."""
-    head = {"version": FORMAT_VERSION, "kind": "totals", "file": plain(dissection.name)}
+    head = {"version": FORMAT_VERSION, "kind": "totals", "file": dissection.name}
     return head | dict(plain(dissection.totals))
 
 

@@ -16,6 +16,7 @@ from dllama_proto.dissect.events import (
 )
 from dllama_proto.enums import PointerSource, op_quant_type
 from dllama_proto.events import Ack, WeightsEnd
+from dllama_proto.formatting import format_bytes
 from dllama_proto.messages import (
     ControlPacket,
     Greeting,
@@ -27,30 +28,12 @@ from dllama_proto.messages import (
 )
 
 __all__ = [
-    "bytes_text",
     "describe",
-    "duration_text",
     "pointer_size",
     "pointer_text",
     "quant_key_text",
     "shape_text",
 ]
-
-
-def bytes_text(n: float) -> str:
-    """Return a number of bytes in decimal units, as network tools have them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000 or unit == "GB":
-            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1000
-    raise AssertionError("unreachable")
-
-
-def duration_text(ns: float) -> str:
-    """Return a time span with a unit that suits it."""
-    if ns < 1e6:
-        return f"{ns / 1e3:.0f} µs"
-    return f"{ns / 1e6:.2f} ms" if ns < 1e9 else f"{ns / 1e9:.2f} s"
 
 
 def shape_text(size: Size3D) -> str:
@@ -142,7 +125,7 @@ def _message(event: MessageEvent) -> str:
             weights = sum(op.weight_size.n_bytes for op in ops)
             return (
                 f"node {message.node_index}: {len(message.buffers)} buffers, {len(message.segments)} segments, "
-                f"{len(ops)} ops, {bytes_text(weights)} of weights"
+                f"{len(ops)} ops, {format_bytes(weights)} of weights"
             )
         case WeightsEnd():
             return "all weights were sent"
@@ -160,7 +143,7 @@ def _weight(event: WeightEvent) -> str:
     expert = "" if event.expert is None else f", expert {event.expert}"
     whole = "" if event.shape is None else f" of {shape_text(event.shape)}"
     span = event.time - event.began
-    rate = f", {bytes_text(event.data_size / span * 1e9)}/s" if span > 0 else ""
+    rate = f", {format_bytes(event.data_size / span * 1e9)}/s" if span > 0 else ""
     cut = f", only {event.data_size} came" if event.data_size < header.n_bytes else ""
     lost = f", {event.missing} missing" if event.missing else ""
     return (

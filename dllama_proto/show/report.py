@@ -15,10 +15,11 @@ from dllama_proto.dissect.dissection import Dissection, dissect_pcap
 from dllama_proto.dissect.events import FaultEvent, MissingEvent, NoticeEvent, UnexplainedEvent, WireEvent
 from dllama_proto.dissect.session import Session
 from dllama_proto.endpoint import Endpoint
+from dllama_proto.formatting import format_bytes
 from dllama_proto.json_text import json_text
 from dllama_proto.messages import EmptyConfig, NetConfig, NodeConfig, OpConfig
 from dllama_proto.show.json_form import plain, totals_json
-from dllama_proto.show.labels import bytes_text, describe, pointer_text, quant_key_text, shape_text
+from dllama_proto.show.labels import describe, pointer_text, quant_key_text, shape_text
 from dllama_proto.show.summary import Summary
 from dllama_proto.show.summary_text import summary_json
 from dllama_proto.show.timeline import Timeline
@@ -134,7 +135,7 @@ def _remark(event: WireEvent) -> dict[str, Any]:
         "kind": event.kind.value,
         "stream": stream,
         "offset": event.offset,
-        "text": plain(describe(event)),
+        "text": describe(event),
     }
 
 
@@ -196,16 +197,16 @@ def _config(node: NodeConfig, net: NetConfig | None) -> dict[str, Any]:
 
 def _op(op: OpConfig, net: NetConfig | None, node: NodeConfig) -> dict[str, Any]:
     facts = {
-        "input": plain(pointer_text(op.input, net, node)),
-        "output": plain(pointer_text(op.output, net, node)),
+        "input": pointer_text(op.input, net, node),
+        "output": pointer_text(op.output, net, node),
     }
     if op.weight_size.n_bytes:
-        facts["weight"] = f"{shape_text(op.weight_size)}, {bytes_text(op.weight_size.n_bytes)}"
+        facts["weight"] = f"{shape_text(op.weight_size)}, {format_bytes(op.weight_size.n_bytes)}"
     if not isinstance(op.config, EmptyConfig):
         facts["config"] = ", ".join(
             f"{name} {value}" for name, value in plain(op.config).items() if not isinstance(value, dict)
         )
     return {
-        "title": f"{op.code.name} {quant_key_text(op, net, node)} {plain(op.name)} {op.index}",
+        "title": f"{op.code.name} {quant_key_text(op, net, node)} {op.name} {op.index}",
         "facts": facts,
     }

@@ -4,34 +4,29 @@ from __future__ import annotations
 
 from typing import Any, TextIO
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from dllama_proto.printable import printable
+from dllama_proto.formatting import counted, format_bytes, format_duration
 from dllama_proto.show.json_form import FORMAT_VERSION, plain
-from dllama_proto.show.labels import bytes_text, duration_text
 from dllama_proto.show.summary import SessionSum, Summary, SyncSum, percentile
+from dllama_proto.terminal import Styled, Table, Terminal
 
 __all__ = ["print_summary", "summary_json"]
 
 
 def print_summary(summary: Summary, file: TextIO) -> None:
     """Print the tables of every session."""
-    console = Console(file=file, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console = Console(file=file, highlight=False, emoji=False, width=140)
+    terminal = Terminal(file)
     if not summary.sessions:
-        console.print("no session of a cluster in this capture")
+        terminal.line("no session of a cluster in this capture")
     for session in summary.sessions.values():
-        console.print(
-            f"[bold]session {session.number}[/]: {session.n_forwards} forwards in "
-            f"{duration_text(session.ended - session.began)}{_rates(session)}"
+        terminal.line(
+            Styled(f"session {session.number}", "bold"),
+            f": {counted(session.n_forwards, 'forward')} in "
+            f"{format_duration(session.ended - session.began)}{_rates(session)}",
         )
-        console.print(_nodes(session))
-        console.print(_links(session))
+        terminal.table(_nodes(session))
+        terminal.table(_links(session))
         if session.syncs:
-            console.print(_syncs(session))
+            terminal.table(_syncs(session))
 
 
 def _rates(session: SessionSum) -> str:
@@ -45,23 +40,20 @@ def _rates(session: SessionSum) -> str:
 
 def _table(title: str, left: int, *columns: str) -> Table:
     """Return a table; all but the first ``left`` columns are numbers."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < left else "right", no_wrap=True)
-    return table
+    return Table(*columns, title=title, right=columns[left:])
 
 
 def _nodes(session: SessionSum) -> Table:
     table = _table("nodes", 1, "node", "sent", "received", "weights", "rate", "others waited", "in all")
     for number, node in sorted(session.nodes.items()):
-        table.add_row(
+        table.add(
             f"{number}{' (root)' if not number else ''}",
-            bytes_text(node.sent),
-            bytes_text(node.received),
-            bytes_text(node.weight_bytes) if node.weight_bytes else "",
-            f"{bytes_text(node.weight_rate)}/s" if node.weight_rate else "",
+            format_bytes(node.sent),
+            format_bytes(node.received),
+            format_bytes(node.weight_bytes) if node.weight_bytes else "",
+            f"{format_bytes(node.weight_rate)}/s" if node.weight_rate else "",
             f"{node.times_last}x" if node.times_last else "",
-            duration_text(node.waited_ns) if node.times_last else "",
+            format_duration(node.waited_ns) if node.times_last else "",
         )
     return table
 
@@ -69,9 +61,9 @@ def _nodes(session: SessionSum) -> Table:
 def _links(session: SessionSum) -> Table:
     table = _table("links", 1, "from > to", "weights", "slices", "messages", "all")
     for (sender, receiver), link in sorted(session.links.items()):
-        table.add_row(
+        table.add(
             f"{sender} > {receiver}",
-            *(bytes_text(n) for n in (link.weights, link.slices, link.messages, link.total)),
+            *(format_bytes(n) for n in (link.weights, link.slices, link.messages, link.total)),
         )
     return table
 
@@ -92,16 +84,16 @@ def _syncs(session: SessionSum) -> Table:
         "last node",
     )
     for _, sync in sorted(session.syncs.items()):
-        table.add_row(
+        table.add(
             str(sync.place),
-            Text(printable(sync.pipe)),
+            sync.pipe,
             sync.sync_type.name.lower().replace("_", " "),
             str(len(sync.times)),
-            bytes_text(sync.n_bytes),
-            duration_text(percentile(sync.times, 0.5)),
-            duration_text(percentile(sync.times, 0.99)),
-            duration_text(percentile(sync.waits, 0.5)) if sync.waits else "",
-            duration_text(percentile(sync.waits, 0.99)) if sync.waits else "",
+            format_bytes(sync.n_bytes),
+            format_duration(percentile(sync.times, 0.5)),
+            format_duration(percentile(sync.times, 0.99)),
+            format_duration(percentile(sync.waits, 0.5)) if sync.waits else "",
+            format_duration(percentile(sync.waits, 0.99)) if sync.waits else "",
             ", ".join(f"{node} ({count}x)" for node, count in sync.last.most_common(2)),
         )
     return table

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import TextIO
 
-from rich.console import Console
-from rich.text import Text
-
 from dllama_proto.dissect.dissection import Dissection
 from dllama_proto.dissect.events import Kind, MessageEvent, WeightEvent, WireEvent
-from dllama_proto.printable import printable
+from dllama_proto.formatting import counted, format_bytes
 from dllama_proto.show.fields import hex_lines, message_tree
-from dllama_proto.show.labels import bytes_text, describe
+from dllama_proto.show.labels import describe
 from dllama_proto.show.values import Values
+from dllama_proto.terminal import Styled, Terminal
 
 __all__ = ["EventPrinter"]
 
@@ -34,8 +33,7 @@ class EventPrinter:
     """Prints the events of one capture; times count from its first event."""
 
     def __init__(self, dissection: Dissection, file: TextIO, *, fields: bool, raw: bool) -> None:
-        # Lines go as they are into files and pipes: nothing is wrapped there.
-        self._console = Console(file=file, highlight=False, soft_wrap=True, emoji=False, markup=False)
+        self._terminal = Terminal(file)
         self._dissection = dissection
         self._fields = fields
         self._raw = raw
@@ -46,56 +44,55 @@ class EventPrinter:
         if self._start is None:
             self._start = event.began
             when = datetime.fromtimestamp(event.began / 1e9).astimezone().isoformat(timespec="milliseconds")
-            self._console.print(Text(f"{self._dissection.name}, from {when}", "bold"))
+            self._terminal.line(Styled(f"{self._dissection.name}, from {when}", "bold"))
 
     def event(self, event: WireEvent, values: Values | None = None) -> None:
         """Print one event."""
         self.see(event)
         seconds = (event.began - (self._start or 0)) / 1e9
         stream = "" if event.stream is None else str(event.stream)
-        line = Text(f"{seconds:11.6f}  {stream:17}  ")
-        line.append(f"{event.kind.value:11}", _STYLES.get(event.kind, "cyan"))
-        size = f"  [{bytes_text(event.size)}]" if event.size else ""
-        line.append(f"  {printable(describe(event))}{size}")
-        self._console.print(line)
-        if values is not None:
-            self._console.print(Text(f"{'':33}{_values_text(values)}"))
+        size = f"  [{format_bytes(event.size)}]" if event.size else ""
+        self._terminal.line(
+            f"{seconds:11.6f}  {stream:17}  ",
+            Styled(f"{event.kind.value:11}", _STYLES.get(event.kind, "cyan")),
+            f"  {describe(event)}{size}",
+        )
+        for text in () if values is None else _values_lines(values):
+            self._terminal.line(f"{'':33}{text}")
         if self._fields and isinstance(event, MessageEvent | WeightEvent):
             session = event.stream.session if event.stream is not None else None
             net = None if session is None else self._dissection.sessions[session].net
             tree = message_tree(event, net)
             if tree is not None:
-                self._console.print(tree)
+                self._terminal.tree(tree)
         if self._raw and event.raw:
             for offset, data, label in hex_lines(event):
-                self._console.print(Text(f"  {offset:10}  {data:47}  {printable(label)}", "dim"))
+                self._terminal.line(Styled(f"  {offset:10}  {data:47}  {label}", "dim"))
 
     def totals(self) -> None:
         """Print what became of everything."""
         totals = self._dissection.totals
-        line = Text(
-            f"{totals.packets} packets, {totals.sessions} sessions, "
-            f"{bytes_text(totals.explained_bytes)} explained, "
-        )
         style = "bold yellow" if totals.missing_bytes or totals.unexplained_bytes else "bold green"
-        line.append(f"{totals.missing_bytes} bytes missing, {totals.unexplained_bytes} unexplained", style)
         extra = []
         if totals.retransmitted_bytes:
-            extra.append(f"{bytes_text(totals.retransmitted_bytes)} sent again")
+            extra.append(f"{format_bytes(totals.retransmitted_bytes)} sent again")
         if totals.foreign_connections:
-            extra.append(f"{totals.foreign_connections} connections of other programs")
+            extra.append(f"{counted(totals.foreign_connections, 'connection')} of other programs")
         if totals.other_packets:
-            extra.append(f"{totals.other_packets} packets that are not TCP")
-        line.append("".join(f", {text}" for text in extra))
-        self._console.print(line)
+            extra.append(f"{counted(totals.other_packets, 'packet')} of other protocols")
+        self._terminal.line(
+            f"{counted(totals.packets, 'packet')}, {counted(totals.sessions, 'session')}, "
+            f"{format_bytes(totals.explained_bytes)} explained, ",
+            Styled(f"{totals.missing_bytes} bytes missing, {totals.unexplained_bytes} unexplained", style),
+            "".join(f", {text}" for text in extra),
+        )
 
 
-def _values_text(values: Values) -> str:
-    text = (
+def _values_lines(values: Values) -> Iterator[str]:
+    yield (
         f"{values.n} values: min {values.minimum:.6g}, max {values.maximum:.6g}, mean {values.mean:.6g}, "
         f"{values.n_nan} NaN"
     )
     for token in values.top:
         name = "" if token.text is None else f" {token.text!r}"
-        text += f"\n{'':33}token {token.index}{name}: {token.logit:.4f}"
-    return text
+        yield f"token {token.index}{name}: {token.logit:.4f}"

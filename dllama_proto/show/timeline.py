@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 from dllama_proto.dissect.dissection import dissect_pcap
 from dllama_proto.dissect.events import Forward, MessageEvent, SliceEvent, WeightEvent, WireEvent
+from dllama_proto.formatting import format_bytes
 from dllama_proto.json_text import json_text
 from dllama_proto.messages import ControlPacket
-from dllama_proto.show.labels import bytes_text
 from dllama_proto.show.trace_format import TraceWriter, merge_traces, read_trace
 
 __all__ = ["Timeline", "TraceSink", "run_merge", "run_timeline"]
@@ -178,7 +178,7 @@ class Timeline:
             self._n_arrows += 1
             self._writer.arrow(
                 self._first_node * 1_000_000 + self._n_arrows,
-                f"{sync.pipe} {bytes_text(n)}",
+                f"{sync.pipe} {format_bytes(n)}",
                 (self._first_node + sender, _SYNC, began),
                 (self._first_node + receiver, _SYNC, ended),
             )

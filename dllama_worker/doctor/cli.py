@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
     from dllama_worker.doctor.finding import Finding, Grade
     from dllama_worker.doctor.machine_checks import check_machine
     from dllama_worker.doctor.network_checks import check_peers, check_ports
-    from dllama_worker.doctor.report import findings_as_json, print_findings
+    from dllama_worker.doctor.report import print_findings, print_findings_as_json
 
     def findings() -> Iterator[Finding]:
         options = flags.options_of(arguments)
@@ -71,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
 
     found = list(findings())
     if arguments.json:
-        print(findings_as_json(found))
+        print_findings_as_json(found)
     else:
         print_findings(found)
     failures = [finding.exit_code for finding in found if finding.grade is Grade.FAILURE]

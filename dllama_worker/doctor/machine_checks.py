@@ -11,13 +11,14 @@ from dllama_ops.bench import memory_bandwidth
 from dllama_ops.kernel import KernelKey
 from dllama_ops.table import KernelTable
 from dllama_proto.enums import OpCode, OpQuantType
+from dllama_proto.formatting import format_bytes
 from dllama_worker.doctor.finding import Finding, Grade
 from dllama_worker.errors import ExitCode, UsageError
 from dllama_worker.model.reader import open_model
 from dllama_worker.node.kernels import choose_kernels
 from dllama_worker.node.machine import cgroup_cores, instruction_sets, usable_cores
 from dllama_worker.node.memory import available_memory
-from dllama_worker.report import Report, format_bytes
+from dllama_worker.report import Report
 from dllama_worker.worker.options import WorkerOptions
 
 __all__ = ["check_machine"]

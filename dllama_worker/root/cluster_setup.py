@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterable
 
 from dllama_ops.table import KernelTable
+from dllama_proto.formatting import counted, format_bytes
 from dllama_worker.model.reader import ModelFile
 from dllama_worker.node.node import Node
 from dllama_worker.node.tracing import Tracer
-from dllama_worker.report import Report, counted, format_bytes
+from dllama_worker.report import Report
 from dllama_worker.root.cluster import Cluster
 from dllama_worker.root.layout import Layout
 from dllama_worker.root.options import RootOptions

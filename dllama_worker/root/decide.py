@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from dllama_ops.table import KernelTable
 from dllama_proto.enums import FloatType
+from dllama_proto.formatting import counted
 from dllama_proto.model_header import ModelHeader
 from dllama_worker.errors import UsageError
 from dllama_worker.model.reader import ModelFile
-from dllama_worker.report import Report, counted
+from dllama_worker.report import Report
 from dllama_worker.root.options import RootOptions
 from dllama_worker.root.planning.choose import check_fit, choose_partition
 from dllama_worker.root.planning.demand import count_demand

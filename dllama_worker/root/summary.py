@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from dllama_proto.formatting import counted, format_bytes
 from dllama_worker.node.forward_times import ForwardTimes
-from dllama_worker.report import counted, format_bytes
 from dllama_worker.root.session import RootSession
 
 __all__ = ["node_figures", "times_figures", "write_summary"]
@@ -49,7 +49,9 @@ def _worker_figures(times: ForwardTimes) -> dict[str, float]:
     return {"tokens": times.rows, "op_seconds": times.op_seconds, "sync_seconds": times.sync_seconds}
 
 
-def write_summary(evaluation: ForwardTimes, prediction: ForwardTimes, nodes: list[dict[str, Any]]) -> str:
+def write_summary(
+    evaluation: ForwardTimes, prediction: ForwardTimes, nodes: list[dict[str, Any]]
+) -> list[str]:
     """Return the summary as lines of text."""
     lines = [_phase("Evaluation", evaluation), _phase("Prediction", prediction)]
     lines.append(f"{'node':<26}{'ops':>9}{'sync':>9}{'to root':>12}{'from root':>12}")
@@ -67,7 +69,7 @@ def write_summary(evaluation: ForwardTimes, prediction: ForwardTimes, nodes: lis
             )
         )
         lines.append(f"{name:<26}{ops:>9}{sync:>9}{sent:>12}{received:>12}".rstrip())
-    return "\n".join(lines)
+    return lines
 
 
 def _phase(name: str, times: ForwardTimes) -> str:

@@ -19,6 +19,7 @@ from typing import IO
 
 from dllama_proto.endpoint import Endpoint, repeated
 from dllama_proto.messages import Peer
+from dllama_proto.terminal import print_line
 from dllama_worker.arguments import argument
 
 __all__ = ["Recorder", "add_command", "run_tap"]
@@ -151,7 +152,7 @@ def run_tap(arguments: argparse.Namespace) -> int:
 
     fault = _fault_of(arguments.listen, arguments.to)
     if fault:
-        print(f"dllama-proto tap: error: {fault}", file=sys.stderr)
+        print_line(f"dllama-proto tap: error: {fault}", sys.stderr)
         return 2
     stopping = threading.Event()
 
@@ -183,4 +184,4 @@ def run_tap(arguments: argparse.Namespace) -> int:
 
 
 def _tell(text: str) -> None:
-    print(f"dllama-proto tap: {text}", file=sys.stderr, flush=True)
+    print_line(f"dllama-proto tap: {text}", sys.stderr)

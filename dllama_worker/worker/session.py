@@ -7,6 +7,7 @@ from functools import partial
 
 from dllama_ops.table import KernelTable
 from dllama_proto.events import Ack, AckKind, Closed, WeightsEnd
+from dllama_proto.formatting import format_bytes
 from dllama_proto.messages import ControlPacket, Greeting, WeightHeader
 from dllama_proto.sync_plan import plan_link
 from dllama_worker.errors import InternalError, PeerLost, WeightMismatch
@@ -15,7 +16,7 @@ from dllama_worker.monitoring.monitor import Monitor
 from dllama_worker.node.memory import check_memory, memory_limit, memory_need
 from dllama_worker.node.node import Node
 from dllama_worker.node.tracing import Tracer
-from dllama_worker.report import Report, format_bytes
+from dllama_worker.report import Report
 from dllama_worker.worker.config_reader import ConfigReader
 from dllama_worker.worker.describe import describe_model
 from dllama_worker.worker.local_weights import LocalWeights

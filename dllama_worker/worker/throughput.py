@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
+from dllama_proto.formatting import format_bytes
 from dllama_worker.node.forward_times import ForwardTimes
 from dllama_worker.node.transport import Link
-from dllama_worker.report import Report, format_bytes
+from dllama_worker.report import Report
 
 __all__ = ["Throughput"]
 

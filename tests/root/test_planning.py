@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from dllama_proto.enums import FloatType
 from dllama_proto.model_file import encode_model_header, tensor_entries
 from dllama_proto.model_header import ArchType, ModelHeader, ModelKey
 from dllama_proto.sync_plan import plan_link
+from dllama_proto.terminal import Terminal
 from dllama_worker.errors import UsageError
 from dllama_worker.model.presets import preset_header
 from dllama_worker.node.memory import memory_need
@@ -244,7 +244,7 @@ def test_a_count_that_only_the_cpp_root_cuts_is_possible_and_the_next_is_explain
 def test_without_an_obstacle_nothing_is_said_of_one(capsys: pytest.CaptureFixture[str]) -> None:
     options = plan_options_of("--model", "gqa", "--nodes", "2")
     plan = replace(make_plan(options), obstacle="")
-    print_plan(plan, options, Console(highlight=False, width=160))
+    print_plan(plan, options, Terminal())
     assert "not possible" not in capsys.readouterr().out
 
 

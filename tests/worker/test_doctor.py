@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from dllama_proto.endpoint import Endpoint
+from dllama_proto.terminal import Terminal
 from dllama_worker.doctor.finding import Finding, Grade
 from dllama_worker.doctor.network_checks import check_peers, check_ports
 from dllama_worker.doctor.report import print_findings
@@ -186,7 +186,7 @@ def test_without_control_groups_there_is_no_limit(tmp_path: Path) -> None:
 def test_the_table_has_everything_a_person_needs() -> None:
     text = io.StringIO()
     findings = [Finding("cores", "[2] usable"), Finding("port", "taken", Grade.FAILURE, "choose another")]
-    print_findings(findings, Console(file=text, width=100))
+    print_findings(findings, Terminal(text, width=100))
     lines = [line.split() for line in text.getvalue().splitlines()]
     assert lines == [
         ["check", "found", "advice"],

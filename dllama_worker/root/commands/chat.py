@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
+from dllama_proto.terminal import print_line
 from dllama_worker.root.chat import ChatContext, EosDetector, EosState, choose_template
 from dllama_worker.root.commands.output import Output
 from dllama_worker.root.generation import Generation
@@ -31,7 +32,7 @@ def run_chat(session: RootSession, options: RootOptions) -> None:
         context.say("user", said)
         prompt, inference.position, tokens = context.next_prompt()
         if inference.position + len(tokens) > inference.seq_len:
-            output.note("\n(end of context)")
+            output.note("(end of context)")
             break
         start = inference.position
         output.say(f"\nAssistant\n{prompt.shown}")
@@ -41,7 +42,7 @@ def run_chat(session: RootSession, options: RootOptions) -> None:
         context.say("assistant", reply)
         turns.append({"user": said, "assistant": reply})
         if inference.position >= inference.seq_len:
-            output.note("\n(end of context)")
+            output.note("(end of context)")
             break
     session.inference.finish()
     output.say("\n")
@@ -80,6 +81,9 @@ def _show_reply(stream: Iterable[int], session: RootSession, output: Output) -> 
 
 def _ask(question: str) -> str | None:
     """Read a line from the person; None at the end of the input. The question goes to standard error."""
-    print(question, end="", flush=True, file=sys.stderr)
+    *above, last = question.split("\n")
+    for line in above:
+        print_line(line, sys.stderr)
+    print_line(last, sys.stderr, ends=False)
     line = sys.stdin.readline()
     return line.rstrip("\n") if line else None

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from dllama_proto.json_text import json_text
+from dllama_proto.terminal import RunningText, print_json, print_line
 from dllama_worker.node.forward_times import ForwardTimes
 from dllama_worker.root.decoder import TokenDecoder
 from dllama_worker.root.session import RootSession
@@ -23,20 +23,21 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
+        self._text = RunningText()
 
     def write(self, data: bytes) -> None:
         """Show generated text at once. Bytes, because a token may end inside a character."""
         if not self._as_json:
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            self._text.write(data)
 
     def say(self, text: str) -> None:
         """Show text that was not generated, on standard output too; the prompt, for example."""
         self.write(text.encode("utf-8", "surrogateescape"))
 
     def note(self, text: str) -> None:
-        """Tell the person something that is no result."""
-        print(text, file=sys.stderr)
+        """Tell the person something that is no result, below an empty line."""
+        print_line("", sys.stderr)
+        print_line(text, sys.stderr)
 
     def show(self, tokens: Iterable[int], decoder: TokenDecoder) -> tuple[list[int], str]:
         """Write each token's text as soon as it is there; return the tokens and the whole text."""
@@ -63,7 +64,9 @@ class Output:
         times = {"evaluation": evaluation} | ({} if prediction is None else {"prediction": prediction})
         nodes = node_figures(session, ForwardTimes.total(*times.values()))
         if not self._as_json:
-            print(f"\n{write_summary(evaluation, prediction or ForwardTimes(), nodes)}", file=sys.stderr)
+            print_line("", sys.stderr)
+            for line in write_summary(evaluation, prediction or ForwardTimes(), nodes):
+                print_line(line, sys.stderr)
             return
         document = {
             **facts,
@@ -71,4 +74,4 @@ class Output:
             **{name: times_figures(value) for name, value in times.items()},
             "nodes": nodes,
         }
-        print(json_text(document, ascii_only=False))
+        print_json(document, ascii_only=False)

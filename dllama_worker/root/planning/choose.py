@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dllama_proto.enums import FloatType
+from dllama_proto.formatting import format_bytes
 from dllama_proto.model_header import ModelHeader
 from dllama_worker.errors import UsageError
-from dllama_worker.report import format_bytes
 from dllama_worker.root.planning.demand import Demand, count_demand
 from dllama_worker.sharding.apportion import partition_by_weights
 from dllama_worker.sharding.partition import Partition

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from dllama_proto.json_text import json_text
+from dllama_proto.terminal import Terminal, print_json, print_line
 from dllama_worker.errors import ExitCode, NodeError
 from dllama_worker.root.planning.options import PlanOptions
 from dllama_worker.root.planning.plan import make_plan
@@ -12,22 +12,16 @@ from dllama_worker.root.planning.show import plan_document, print_plan
 
 __all__ = ["run_plan"]
 
-_FILE_WIDTH = 160
-
 
 def run_plan(options: PlanOptions) -> int:
     """Be the command."""
     try:
         plan = make_plan(options)
     except NodeError as error:
-        print(f"dllama-root plan: {error}", file=sys.stderr)
+        print_line(f"dllama-root plan: {error}", sys.stderr)
         return error.exit_code
     if options.as_json:
-        print(json_text(plan_document(plan, options)))
+        print_json(plan_document(plan, options))
         return ExitCode.OK
-    from rich.console import Console
-
-    # Into a file or a pipe the table goes whole, however narrow a terminal might be.
-    width = None if sys.stdout.isatty() else _FILE_WIDTH
-    print_plan(plan, options, Console(highlight=False, width=width))
+    print_plan(plan, options, Terminal())
     return ExitCode.OK

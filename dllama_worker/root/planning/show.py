@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dllama_worker.report import counted, format_bytes
+from dllama_proto.formatting import counted, format_bytes
+from dllama_proto.terminal import Styled, Table, Terminal
 from dllama_worker.root.planning.estimate import TokenTime
 from dllama_worker.root.planning.options import PlanOptions
 from dllama_worker.root.planning.plan import Plan
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
 
 __all__ = ["plan_document", "print_plan"]
 
@@ -28,7 +25,7 @@ _COLUMNS = (
     "compute",
 )
 
-#: How rich shows what does not fit.
+#: The style of what does not fit.
 _ALARM = "red"
 
 
@@ -86,20 +83,15 @@ def _token(time: TokenTime) -> dict[str, float]:
     }
 
 
-def print_plan(plan: Plan, options: PlanOptions, console: Console) -> None:
-    """Print the table of nodes, and around it what holds for all of them, a line each.
-
-    Everything is handed to rich as text, never as markup: a file's name may hold what looks like it.
-    """
-    from rich.text import Text
-
-    console.print(Text(_headline(plan, options)), soft_wrap=True)
-    console.print(_table(plan, options))
+def print_plan(plan: Plan, options: PlanOptions, terminal: Terminal) -> None:
+    """Print the table of nodes, and around it what holds for all of them, a line each."""
+    terminal.line(_headline(plan, options))
+    terminal.table(_table(plan, options))
     for line in (*_exchange(plan, options), *_outlook(plan)):
-        console.print(Text(line), soft_wrap=True)
+        terminal.line(line)
     if plan.lacking:
         lacking = ", ".join(f"node {node}" for node in plan.lacking)
-        console.print(Text(f"does not fit: {lacking}", style=_ALARM), soft_wrap=True)
+        terminal.line(Styled(f"does not fit: {lacking}", _ALARM))
 
 
 def _headline(plan: Plan, options: PlanOptions) -> str:
@@ -113,17 +105,12 @@ def _headline(plan: Plan, options: PlanOptions) -> str:
 
 def _table(plan: Plan, options: PlanOptions) -> Table:
     """Return what each node holds and computes, a row a node; what is too large is marked."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, header_style="bold")
-    for name in _COLUMNS:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = Table(*_COLUMNS, right=_COLUMNS)
     for entry in _nodes(plan, options):
-        memory = Text(format_bytes(entry["memory_needed"]))
+        memory: str | Styled = format_bytes(entry["memory_needed"])
         if not entry["fits"]:
-            memory = Text(f"{memory} of {format_bytes(entry['memory'])}", style=_ALARM)
-        table.add_row(
+            memory = Styled(f"{memory} of {format_bytes(entry['memory'])}", _ALARM)
+        table.add(
             "root" if entry["node"] == 0 else str(entry["node"]),
             _range(entry["query_heads"]),
             _range(entry["key_value_heads"]),

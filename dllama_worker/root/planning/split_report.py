@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dllama_worker.report import Report, format_bytes
+from dllama_proto.formatting import format_bytes
+from dllama_worker.report import Report
 from dllama_worker.root.options import RootOptions
 from dllama_worker.root.planning.estimate import TokenTime
 from dllama_worker.root.planning.measure import ClusterSpeed

@@ -1,4 +1,4 @@
-"""Captures of any size: memory stays bounded, and weights pass quickly."""
+"""Captures of any size: memory stays bounded. How fast they are read, benchmarks/dissect.py measures."""
 
 from __future__ import annotations
 
@@ -32,13 +32,11 @@ _PIECE = 8 * _MEGABYTE
 _SEGMENT = 1448
 
 _PROGRAM = """
-import re, resource, time
+import re, resource
 from pathlib import Path
 from dllama_proto.dissect import dissect_pcap
-began = time.process_time()
 dissection = dissect_pcap("-")
 n = sum(1 for _ in dissection)
-seconds = time.process_time() - began
 totals = dissection.totals
 assert totals.unexplained_bytes == totals.missing_bytes == 0
 # What getrusage tells includes the parent's memory, before this program began.
@@ -46,7 +44,7 @@ status = Path("/proc/self/status")
 peak = re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1] if status.exists() else (
     resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 )
-print(totals.explained_bytes, n, seconds, peak)
+print(totals.explained_bytes, n, peak)
 """
 
 
@@ -118,21 +116,17 @@ class _Wire:
 
 
 @pytest.mark.slow
-def test_weights_pass_quickly_and_are_not_held() -> None:
-    """192 MB here; the limits are those of a capture of any size. Processor time is counted, which a busy machine
-    doubles at worst."""
+def test_weights_pass_and_are_not_held() -> None:
+    """192 MB here; the limits are those of a capture of any size."""
     n_pieces = 24
     command = [sys.executable, "-c", _PROGRAM]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None
-    # All of it first, so that the making of it is not measured.
-    parts = list(capture_of_weights(n_pieces))
-    for part in parts:
+    for part in capture_of_weights(n_pieces):
         process.stdin.write(part)
     out, _ = process.communicate()
-    explained, n_events, seconds, peak_kb = out.split()
+    explained, n_events, peak_kb = out.split()
     assert process.returncode == 0
     assert int(explained) > n_pieces * _PIECE
     assert int(n_events) < n_pieces + 30
     assert int(peak_kb) < 100 * 1024
-    assert int(explained) / float(seconds) > 120e6
