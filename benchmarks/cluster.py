@@ -110,8 +110,8 @@ def _touch(n_bytes: int) -> None:
 
 
 def _spread(values: Sequence[float], form: str = "{:.1f}") -> str:
-    least, middle, most = (form.format(v) for v in (min(values), median(values), max(values)))
-    return f"{middle} ({least}-{most})"
+    low, middle, high = (form.format(v) for v in (min(values), median(values), max(values)))
+    return f"{middle} ({low}-{high})"
 
 
 _NODE_ROWS: dict[str, Callable[[Sequence[NodeFigures]], str]] = {
@@ -125,7 +125,7 @@ _NODE_ROWS: dict[str, Callable[[Sequence[NodeFigures]], str]] = {
 def _table(rounds: Sequence[dict[str, Figures]], options: argparse.Namespace) -> Table:
     title = (
         f"{options.shape} {options.weights}, {options.nthreads} thread(s) a node, {options.prompt_tokens} + "
-        f"{options.predict} tokens, {len(rounds)} rounds: median (least-most)"
+        f"{options.predict} tokens, {len(rounds)} rounds: median (minimum-maximum)"
     )
     table = Table("", *options.clusters, title=title)
     last = options.clusters[-1]

@@ -11,11 +11,16 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 
+from dllama_worker.certificates.authority import make_certificates
 from dllama_worker.node.exchange import Exchange, Lane
+from dllama_worker.node.tls import TlsFiles, load_tls
+from dllama_worker.node.tls_socket import TlsSocket, accept_tls, dial_tls
 from dllama_worker.node.transport import Link
 
 _WARM_UP = 200
@@ -31,11 +36,12 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3000)
     options = parser.parse_args()
-    print(f"{'computing':>12}{'exchange':>12}{'bare':>12}")
+    print(f"{'computing':>12}{'exchange':>12}{'TLS':>12}{'bare':>12}")
     for pause in (0.0, 50e-6, 200e-6, 1e-3):
         rounds = min(options.rounds, int(2 / max(pause, 1e-4)))
-        ours, bare = (_measure(kind, options.bytes, pause, rounds) for kind in (_exchange, _bare))
-        print(f"{pause * 1e6:9.0f} us{ours * 1e6:9.1f} us{bare * 1e6:9.1f} us")
+        kinds = (_exchange, _exchange_with_tls(), _bare)
+        times = [_measure(kind, options.bytes, pause, rounds) for kind in kinds]
+        print(f"{pause * 1e6:9.0f} us" + "".join(f"{seconds * 1e6:9.1f} us" for seconds in times))
 
 
 _Maker = Callable[[socket.socket, int, int], Callable[[], None]]
@@ -67,13 +73,28 @@ def _times(step: Callable[[], None], pause: float, rounds: int) -> list[float]:
     return times
 
 
-def _exchange(sock: socket.socket, n_bytes: int, side: int) -> Callable[[], None]:
+def _exchange(sock: socket.socket | TlsSocket, n_bytes: int, side: int) -> Callable[[], None]:
     link, pipe = Link(sock, "the other"), memoryview(bytearray(2 * n_bytes))
     exchange = Exchange(
         [Lane(link, pipe, 2 * n_bytes, side * n_bytes, n_bytes)],
         [Lane(link, pipe, 2 * n_bytes, (1 - side) * n_bytes, n_bytes)],
     )
     return lambda: exchange.run(1)
+
+
+def _exchange_with_tls() -> _Maker:
+    """Return the same with TLS, for which both sides share a certificate that is made here."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_certificates(folder, ["node"], 1)
+        contexts = load_tls(TlsFiles(folder / "node.crt", folder / "node.key", folder / "ca.crt"))
+
+    def make(sock: socket.socket, n_bytes: int, side: int) -> Callable[[], None]:
+        if side:
+            return _exchange(dial_tls(sock, contexts.dialling, 5.0), n_bytes, side)
+        return _exchange(accept_tls(sock, contexts.accepting, 5.0), n_bytes, side)
+
+    return make
 
 
 def _bare(sock: socket.socket, n_bytes: int, side: int) -> Callable[[], None]:

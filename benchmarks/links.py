@@ -165,7 +165,9 @@ def token_seconds(options: argparse.Namespace, n_nodes: int) -> float:
                 address(node),
             ]
             process = subprocess.Popen(
-                [*command, "--port", str(_PORT)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                [*command, "--port", str(_PORT), "--nthreads", "1"],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
             )
             stack.callback(process.wait)
             stack.callback(process.kill)
@@ -174,7 +176,7 @@ def token_seconds(options: argparse.Namespace, n_nodes: int) -> float:
         result = subprocess.run(
             ["ip", "netns", "exec", namespace(0), *python, "dllama_worker.root", "inference", "--model",
              str(options.model), "--tokenizer", str(options.tokenizer), "--prompt", "Hello", "--steps",
-             str(options.steps), "--temperature", "0", "--max-seq-len", "256", "--json",
+             str(options.steps), "--temperature", "0", "--max-seq-len", "256", "--nthreads", "1", "--json",
              "--workers", *(f"{address(node)}:{_PORT}" for node in range(1, n_nodes))],
             capture_output=True, text=True, check=False,
         )  # fmt: skip

@@ -98,7 +98,7 @@ def root(command: str, model: Path, n_workers: int, cluster: Workers, *extra: st
     addresses = ["--workers", *(f"127.0.0.1:{port}" for port in ports)] if ports else []
     result = subprocess.run(
         [sys.executable, "-m", "dllama_worker.root", command, "--model", str(model), "--tokenizer",
-         str(model.with_suffix(".t")), "--max-seq-len", "64", "--json", *addresses, *extra],
+         str(model.with_suffix(".t")), "--max-seq-len", "64", "--nthreads", "1", "--json", *addresses, *extra],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     if result.returncode:

@@ -73,7 +73,8 @@ def run(options: argparse.Namespace, ports: Sequence[int], split: str) -> tuple[
     result = subprocess.run(
         [sys.executable, "-m", "dllama_worker.root", "inference", "--model", str(options.model), "--tokenizer",
          str(options.tokenizer), "--prompt", "Hello", "--steps", str(options.steps), "--temperature", "0",
-         "--max-seq-len", "512", "--split", split, "--root-share", "0", "--json", "--log-format", "json",
+         "--max-seq-len", "512", "--split", split, "--root-share", "0", "--nthreads", "1",
+         "--json", "--log-format", "json",
          "--workers", *(f"127.0.0.1:{port}" for port in ports)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

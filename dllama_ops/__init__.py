@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ProfiledSegment,
         WeightData,
     )
+    from dllama_ops.memory_need import KernelNeed, kernel_need
     from dllama_ops.plugins import OpsPluginManager, make_plugin_manager
     from dllama_ops.segments import SegmentChoice, SegmentCompiler, SequentialSegment, compile_segment
     from dllama_ops.table import KernelChoice, KernelEntry, KernelTable, build_kernel_table
@@ -51,6 +52,7 @@ __all__ = [
     "KernelEntry",
     "KernelFactory",
     "KernelKey",
+    "KernelNeed",
     "KernelNotFound",
     "KernelTable",
     "OpContext",
@@ -70,6 +72,7 @@ __all__ = [
     "check_context",
     "compile_segment",
     "hookimpl",
+    "kernel_need",
     "make_plugin_manager",
 ]
 
@@ -96,6 +99,7 @@ _HOMES = {
         "ProfiledSegment",
         "WeightData",
     ),
+    "dllama_ops.memory_need": ("KernelNeed", "kernel_need"),
     "dllama_ops.plugins": ("OpsPluginManager", "make_plugin_manager"),
     "dllama_ops.segments": ("SegmentChoice", "SegmentCompiler", "SequentialSegment", "compile_segment"),
     "dllama_ops.table": ("KernelChoice", "KernelEntry", "KernelTable", "build_kernel_table"),

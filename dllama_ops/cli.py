@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from dllama_proto.command_line import CommandParser
+from dllama_proto.exit_codes import AMISS, CommandError, ExitCode, run_command
 from dllama_proto.version import VersionAction
 
+if TYPE_CHECKING:
+    from dllama_ops.table import KernelTable
+
 __all__ = ["main", "make_parser"]
+
+_NAME = "dllama-ops"
 
 _EPILOG = """\
 examples:
   dllama-ops list                      which kernel computes what, and why
-  dllama-ops list --kernels numpy      the same if only the NumPy reference may compute
+  dllama-ops list --kernels numpy      the same if the NumPy reference comes first
   dllama-ops check my-kernels          whether the kernels of a plugin compute what they should
   dllama-ops bench --model qwen3-0.6b  how fast the kernels are on this machine
 
-exit codes: 0 done, 1 kernels are wrong or plugins contradict each other, 2 wrong arguments
+exit codes: 0 done, 1 a kernel is wrong (check), 2 wrong arguments or files, plugins in conflict,
+4 this machine cannot do it (out of memory, the disk is full), 130 Ctrl-C
 """
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; the documentation's help text comes from it too."""
-    parser = argparse.ArgumentParser(
-        prog="dllama-ops",
-        description="The compute kernels on this machine.",
+    parser = CommandParser(
+        prog=_NAME,
+        description="Lists, checks and measures the compute kernels on this machine.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=VersionAction)
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     listing = commands.add_parser(
         "list",
         help="show the kernel for each op and quant key, and why it was chosen",
@@ -42,8 +50,9 @@ def make_parser() -> argparse.ArgumentParser:
     listing.add_argument(
         "--kernels",
         default="",
-        metavar="PLUGIN[:VARIANT],…",
-        help="use these plugins only, in this order, and the NumPy reference where none has a kernel",
+        metavar="[only:]PLUGIN[:VARIANT],…",
+        help="plugins whose kernels come first, in this order; with only: no others compute, but for the NumPy "
+        "reference where none has a kernel",
     )
     listing.set_defaults(run=_list)
     check = commands.add_parser(
@@ -52,7 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Runs the conformance kit on every kernel of a plugin: recordings of the C++ kernels, random "
         "cases beside the NumPy reference, several batches in a row among other kernels (chained), indexes out "
         "of range that must be refused; and on its segment compiler, if it has one. "
-        "Exits with 0 where all pass, 1 where something is wrong, 2 where there is nothing of that name.",
+        "Exit code: 0 if all pass, 1 if something is wrong, 2 if no plugin has that name.",
     )
     check.add_argument(
         "plugin",
@@ -62,17 +71,21 @@ def make_parser() -> argparse.ArgumentParser:
         help="what to check (default: every plugin)",
     )
     check.add_argument(
-        "--cases", type=int, default=20, metavar="N", help="random cases a kernel (default: %(default)s)"
+        "--cases",
+        type=int,
+        default=20,
+        metavar="N",
+        help="random cases for each kernel (default: %(default)s)",
     )
     check.add_argument(
-        "--seed", type=int, default=0, help="of the first random case (default: %(default)s)"
+        "--seed", type=int, default=0, help="seed of the first random case (default: %(default)s)"
     )
     check.add_argument(
         "--op",
         action="append",
         default=[],
         metavar="CODE",
-        help="only kernels for this op, such as MATMUL, and no segments; may be given again",
+        help="check only kernels for this op, for example MATMUL, and no segments; can be repeated",
     )
     check.add_argument("--json", action="store_true", help="print JSON")
     check.set_defaults(run=_check)
@@ -80,16 +93,19 @@ def make_parser() -> argparse.ArgumentParser:
         "bench",
         help="measure kernels on the shapes of a model",
         description="Measures the chosen kernel of each op on the shapes of a model with q40 weights: time, "
-        "multiplications and bytes per second, and the share of what memory could deliver.",
+        "multiplications and bytes per second, and the share of the memory bandwidth.",
     )
     bench.add_argument("--model", default="llama-3.2-1b", help="name of the shapes (default: %(default)s)")
-    bench.add_argument("--kernels", default="", metavar="PLUGIN[:VARIANT],…", help="as for list")
     bench.add_argument(
-        "--all", action="store_true", help="measure every kernel there is, not only the chosen"
+        "--kernels",
+        default="",
+        metavar="[only:]PLUGIN[:VARIANT],…",
+        help="the same as of dllama-ops list",
     )
+    bench.add_argument("--all", action="store_true", help="measure every kernel, not only the chosen ones")
     bench.add_argument("--rows", type=int, nargs="+", default=[1, 32], help="batch sizes (default: 1 32)")
     bench.add_argument(
-        "--position", type=int, default=511, help="of the rows in the context (default: 511)"
+        "--position", type=int, default=511, help="position of the rows in the context (default: 511)"
     )
     bench.add_argument("--nthreads", type=int, default=1, help="threads to compute with (default: 1)")
     bench.add_argument("--json", action="store_true", help="print JSON")
@@ -100,85 +116,69 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
+    return run_command(_NAME, lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = make_parser().parse_args(argv)
-    exit_code: int = arguments.run(arguments)
-    return exit_code
+    return run_command(f"{_NAME} {arguments.command}", lambda: arguments.run(arguments))
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from dllama_ops.errors import KernelChoiceError, KernelClash
     from dllama_ops.listing import print_table
+
+    print_table(_table(arguments), as_json=arguments.json)
+    return ExitCode.DONE
+
+
+def _table(arguments: argparse.Namespace) -> KernelTable:
+    from dllama_ops.errors import KernelChoiceError
     from dllama_ops.plugins import make_plugin_manager
     from dllama_ops.table import build_kernel_table
 
     try:
-        table = build_kernel_table(make_plugin_manager(), prefer=arguments.kernels)
+        return build_kernel_table(make_plugin_manager(), prefer=arguments.kernels)
     except KernelChoiceError as error:
-        print(f"dllama-ops list: error: argument --kernels: {error}", file=sys.stderr)
-        return 2
-    except KernelClash as error:
-        print(f"dllama-ops list: error: {error}", file=sys.stderr)
-        return 1
-    print_table(table, as_json=arguments.json)
-    return 0
+        raise CommandError(f"argument --kernels: {error}") from error
 
 
 def _check(arguments: argparse.Namespace) -> int:
     from dllama_ops.check import run_suite, select
     from dllama_ops.check.report import print_report, progress_line, report_as_json
-    from dllama_ops.errors import KernelChoiceError
     from dllama_ops.plugins import make_plugin_manager
     from dllama_ops.reference.specs import OPS
 
     codes = {spec.code.name: spec.code for spec in OPS}
     unknown = [name for name in arguments.op if name.upper() not in codes]
     if unknown:
-        known = ", ".join(codes)
-        print(
-            f"dllama-ops check: error: --op: expected one of {known}, got {unknown[0]!r}", file=sys.stderr
-        )
-        return 2
+        raise CommandError(f"argument --op: expected one of {', '.join(codes)}, got {unknown[0]!r}")
     if arguments.cases < 1 or arguments.seed < 0:
-        print("dllama-ops check: error: cases must be positive, the seed 0 or more", file=sys.stderr)
-        return 2
-    try:
-        ops = {codes[name.upper()] for name in arguments.op}
-        selection = select(make_plugin_manager(), arguments.plugin, ops)
-    except KernelChoiceError as error:
-        print(f"dllama-ops check: error: {error}", file=sys.stderr)
-        return 2
+        raise CommandError("cases must be positive, the seed 0 or more")
+    selection = select(
+        make_plugin_manager(), arguments.plugin, {codes[name.upper()] for name in arguments.op}
+    )
     with progress_line() as progress:
         report = run_suite(selection, arguments.cases, arguments.seed, progress)
     if arguments.json:
         print(report_as_json(report))
     else:
         print_report(report)
-    return 0 if report.passed else 1
+    return ExitCode.DONE if report.passed else AMISS
 
 
 def _bench(arguments: argparse.Namespace) -> int:
     from dllama_ops.bench import measure, memory_bandwidth, model_shape, workloads
-    from dllama_ops.bench.report import as_json, as_text, save_roofline
-    from dllama_ops.errors import OpsError
-    from dllama_ops.plugins import make_plugin_manager
-    from dllama_ops.table import build_kernel_table
+    from dllama_ops.bench.report import as_json, as_text, check_plot, save_roofline
 
     try:
         shape = model_shape(arguments.model)
     except ValueError as error:
-        print(f"dllama-ops bench: error: --model: {error}", file=sys.stderr)
-        return 2
+        raise CommandError(f"argument --model: {error}") from error
     if min(*arguments.rows, arguments.nthreads) < 1 or arguments.position < 0:
-        print(
-            "dllama-ops bench: error: rows and threads must be positive, the position 0 or more",
-            file=sys.stderr,
-        )
-        return 2
-    try:
-        table = build_kernel_table(make_plugin_manager(), prefer=arguments.kernels)
-    except OpsError as error:
-        print(f"dllama-ops bench: error: {error}", file=sys.stderr)
-        return 2
+        raise CommandError("rows and threads must be positive, the position 0 or more")
+    if arguments.plot:
+        check_plot(arguments.plot)
+    table = _table(arguments)
     bandwidth = memory_bandwidth()
     measurements = [
         measure(workload, entry, arguments.nthreads)
@@ -191,4 +191,4 @@ def _bench(arguments: argparse.Namespace) -> int:
     print(as_json(measurements, bandwidth, **facts) if arguments.json else as_text(measurements, bandwidth))
     if arguments.plot:
         save_roofline(arguments.plot, measurements, bandwidth)
-    return 0
+    return ExitCode.DONE

@@ -1,15 +1,19 @@
 """What can go wrong with kernels, by who is to blame.
 
-:class:`KernelDataError` and :class:`WeightPieceError` are the peer's (numbers that came off the wire),
-:class:`KernelChoiceError` is the person's who typed ``--kernels``, :class:`KernelNotFound` and
-:class:`KernelClash` are the installation's. A broken third-party plugin is no exception but a
-:class:`PluginFailure` on record: whatever other plugins cover still runs.
+:class:`KernelDataError` is the peer's (a number that came off the wire), :class:`WeightPieceError` the code's that
+feeds a kernel (the protocol has checked what came off the wire). :class:`KernelChoiceError` and
+:class:`KernelClash` are the caller's, who decides by ``--kernels``; :class:`KernelNotFound` is the installation's.
+A broken third-party plugin is no exception but a :class:`PluginFailure` on record: whatever other plugins cover
+still runs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
+
+from dllama_proto.exit_codes import ExitCode
 
 __all__ = [
     "KernelChoiceError",
@@ -25,6 +29,8 @@ __all__ = [
 class OpsError(Exception):
     """Base of everything this package raises on purpose."""
 
+    exit_code: ClassVar[ExitCode] = ExitCode.BUG
+
 
 class KernelDataError(OpsError, ValueError):
     """A number that an op uses as an index (position, token, expert) is out of range.
@@ -32,6 +38,8 @@ class KernelDataError(OpsError, ValueError):
     Such numbers come off the wire with every batch, so the peer is to blame. Raised by ``forward`` before
     anything is written.
     """
+
+    exit_code = ExitCode.PEER
 
     def __init__(self, op: str, what: str, value: float, bound: int) -> None:
         """Take the op's key and name, what the number is, the number, and the first value out of range."""
@@ -45,17 +53,25 @@ class KernelDataError(OpsError, ValueError):
 class WeightPieceError(OpsError, ValueError):
     """A piece of a weight lies outside the weight, or came too late."""
 
+    exit_code = ExitCode.BUG
+
 
 class KernelNotFound(OpsError, LookupError):
     """No plugin has a kernel for a key."""
+
+    exit_code = ExitCode.MACHINE
 
 
 class KernelClash(OpsError):
     """Two plugins offer a kernel for the same key with the same priority, and nothing decides."""
 
+    exit_code = ExitCode.CALLER
+
 
 class KernelChoiceError(OpsError, ValueError):
     """A preference of kernels names something that does not exist, or cannot be read."""
+
+    exit_code = ExitCode.CALLER
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The two doors through which kernels come in. pluggy finds plugins here; it never runs in the hot path."""
+"""The two hooks through which plugins offer kernels. pluggy never runs in the hot path."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ class RegisterKernel(Protocol):
         priority: int = 0,
         variant: str = "",
     ) -> None:
-        """Offer a kernel for one key. The highest priority wins; the NumPy reference has -100.
+        """Offer a kernel for one key. The highest priority wins.
+
+        The kernels that come with this package have less than 0, the native ones -50 and a little more, the NumPy
+        reference -100: a plugin's own come first unless it says otherwise.
 
         ``variant`` tells several kernels of one plugin and key apart (an instruction set, a device);
         people ask for it with ``--kernels PLUGIN:VARIANT``. Raises TypeError or ValueError on what cannot

@@ -97,7 +97,7 @@ class BaseKernel:
         self.context = context
 
     def weight_view(self, offset: int, n_bytes: int) -> memoryview | None:
-        """Have no memory to offer."""
+        """Return None: this op has no weight, so there is no memory to write it to."""
         return None
 
     def load_weight(self, offset: int, data: WeightData) -> None:
@@ -105,7 +105,7 @@ class BaseKernel:
         raise TypeError(f"{self.context.key} {self.context.name!r} takes no weight")
 
     def finish_weight(self) -> None:
-        """Have nothing to do."""
+        """Do nothing: this op has no weight."""
 
 
 KernelFactory = Callable[[OpContext], Kernel]

@@ -1,13 +1,17 @@
-"""How a person, a script or another program sees the kernel table."""
+"""How a person, a script or another program sees the kernel table.
+
+Names, reasons and errors may be a plugin's own texts: they are escaped here, on their way out.
+"""
 
 from __future__ import annotations
 
-import json
 import sys
 
 from dllama_ops import native
 from dllama_ops.errors import listed
 from dllama_ops.table import KernelTable
+from dllama_proto.json_text import json_text
+from dllama_proto.printable import printable
 
 __all__ = ["print_table", "table_as_json", "table_as_text"]
 
@@ -51,7 +55,7 @@ def table_as_json(table: KernelTable) -> str:
         "segment_compilers": [compiler.plugin for compiler in table.compilers],
         "broken": failures,
     }
-    return json.dumps(whole, indent=2)
+    return json_text(whole, indent=2)
 
 
 def table_as_text(table: KernelTable) -> str:
@@ -64,14 +68,24 @@ def table_as_text(table: KernelTable) -> str:
 
 def _print_rich(table: KernelTable) -> None:
     from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
-    view = Table(*_HEADINGS, box=None, header_style="bold", pad_edge=False)
-    for row in _rows(table):
-        view.add_row(*map(Text, row))
     console = Console(highlight=False)
-    console.print(view)
+    rows = _rows(table)
+    widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
+    if sum(widths) + 2 * (len(widths) - 1) <= console.width:
+        view = Table(*_HEADINGS, box=None, header_style="bold", pad_edge=False)
+        for row in rows:
+            view.add_row(*map(Text, row))
+        console.print(view)
+    else:  # the reasons below their rows, so that a narrow terminal tears no name apart
+        for *names, reason in (_HEADINGS, *rows):
+            line = "  ".join(map(str.ljust, names, widths)).rstrip()
+            console.print(Text(line, style="bold" if reason == _HEADINGS[-1] else ""), soft_wrap=True)
+            if reason != _HEADINGS[-1]:
+                console.print(Padding(Text(reason), (0, 0, 0, 4)))
     console.print()
     for note in _notes(table):
         console.print(Text(note, style="red" if note.startswith("broken") else ""))
@@ -79,15 +93,21 @@ def _print_rich(table: KernelTable) -> None:
 
 def _rows(table: KernelTable) -> list[tuple[str, ...]]:
     return [
-        (key.code.name, key.quant.name, choice.entry.source, choice.entry.kernel, choice.reason)
+        tuple(
+            map(
+                printable,
+                (key.code.name, key.quant.name, choice.entry.source, choice.entry.kernel, choice.reason),
+            )
+        )
         for key, choice in table.choices.items()
     ]
 
 
 def _notes(table: KernelTable) -> list[str]:
-    return [
+    notes = [
         f"plugins: {listed(table.plugins)}",
         f"may take whole segments: {listed(compiler.plugin for compiler in table.compilers)}",
         *([] if native.unavailable is None else [f"no native kernels: {native.unavailable}"]),
         *(f"broken: {failure}" for failure in table.failures),
     ]
+    return list(map(printable, notes))

@@ -15,6 +15,7 @@ import pluggy
 
 from dllama_ops import hookspecs
 from dllama_ops.errors import PluginFailure, listed
+from dllama_ops.preference import ONLY
 
 __all__ = ["OpsPluginManager", "make_plugin_manager"]
 
@@ -37,6 +38,11 @@ class OpsPluginManager(pluggy.PluginManager):
 
     def add(self, name: str, load: Callable[[], Any]) -> None:
         """Load and register one plugin; whatever it raises becomes a failure on record."""
+        if name == ONLY or set(name) & set(":, "):
+            self._blame(
+                name, "register", f"expected a name without commas, colons and spaces, and not {ONLY!r}"
+            )
+            return
         if self.has_plugin(name):
             self._blame(name, "register", f"another plugin has the name, {self.get_plugin(name)!r}")
             return

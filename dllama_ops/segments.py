@@ -1,8 +1,8 @@
 """Who runs a segment: a plugin that takes it whole, or its kernels one after another.
 
-Plugins are asked in the order in which their kernels are preferred (the order of ``--kernels``; without it,
-by the highest priority that each has registered, then by name), and the first that takes the segment runs
-it. With ``--kernels`` only the plugins that it names are asked.
+Plugins are asked in the order in which their kernels are preferred (those of ``--kernels`` first, the others by
+the highest priority that each has registered, then by name), and the first that takes the segment runs it. With
+``--kernels only:`` no others are asked.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
 """Which kernel computes what: every plugin is asked once, then the choice stands.
 
 For each key the highest priority wins; two plugins with the same one are a clash that a person has to
-decide. A preference (``--kernels``, :func:`parse_preference`) decides first: only the plugins that it names
-take part, in its order, with the NumPy reference as the last resort. A plugin that raises, or that offers
-something that is no kernel, contributes nothing and is on record in :attr:`KernelTable.failures`.
+decide. A preference (``--kernels``, :mod:`dllama_ops.preference`) decides first, where a plugin that it names
+has a kernel; with ``only`` the others are shut out, but for the NumPy reference, the last resort. A plugin that
+raises, or that offers something that is no kernel, contributes nothing and is on record in
+:attr:`KernelTable.failures`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -23,6 +24,7 @@ from dllama_ops.errors import (
 from dllama_ops.hookspecs import RegisterKernel
 from dllama_ops.kernel import KernelFactory, KernelKey
 from dllama_ops.plugins import OpsPluginManager
+from dllama_ops.preference import Preference, Preferences, parse_preferences
 from dllama_ops.segments import CompileHook, SegmentCompiler
 from dllama_proto.enums import OpCode, OpQuantType
 
@@ -31,9 +33,7 @@ __all__ = [
     "KernelEntry",
     "KernelTable",
     "LAST_RESORT",
-    "Preference",
     "build_kernel_table",
-    "parse_preference",
 ]
 
 #: The plugin that may always step in: the NumPy reference.
@@ -69,21 +69,6 @@ class KernelChoice:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Preference:
-    """A plugin that somebody asked for; with ``variant``, only its kernels of that variant."""
-
-    plugin: str
-    variant: str | None = None
-
-    def __str__(self) -> str:
-        return self.plugin if self.variant is None else f"{self.plugin}:{self.variant}"
-
-    def admits(self, entry: KernelEntry) -> bool:
-        """Tell whether this asks for the entry."""
-        return entry.plugin == self.plugin and self.variant in (None, entry.variant)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class KernelTable:
     """The kernels of a process, resolved once.
@@ -96,7 +81,7 @@ class KernelTable:
     choices: Mapping[KernelKey, KernelChoice]
     entries: tuple[KernelEntry, ...]
     plugins: tuple[str, ...]
-    preferences: tuple[Preference, ...]
+    preferences: Preferences
     compilers: tuple[SegmentCompiler, ...]
     failures: tuple[PluginFailure, ...]
 
@@ -109,8 +94,8 @@ class KernelTable:
 
     def _missing(self, key: KernelKey) -> str:
         text = f"expected a kernel for {key}, found none in the plugins {listed(self.plugins)}"
-        if self.preferences:
-            text += f" with the preference {listed(map(str, self.preferences))}"
+        if self.preferences.only:
+            text += f" with --kernels {self.preferences}"
             others = sorted({entry.source for entry in self.entries if entry.key == key})
             if others:
                 text += f"; without it there is {listed(others)}"
@@ -119,24 +104,14 @@ class KernelTable:
         return text
 
 
-def parse_preference(text: str) -> tuple[Preference, ...]:
-    """Read ``PLUGIN[:VARIANT],…``; an empty text prefers nothing. Raises KernelChoiceError."""
-    preferences = []
-    for part in text.split(",") if text.strip() else ():
-        plugin, colon, variant = part.strip().partition(":")
-        if not plugin or (colon and not variant):
-            raise KernelChoiceError(f"expected PLUGIN[:VARIANT],… as the kernels to prefer, got {text!r}")
-        preferences.append(Preference(plugin, variant or None))
-    return tuple(preferences)
-
-
 def build_kernel_table(manager: OpsPluginManager, prefer: str = "") -> KernelTable:
     """Ask every plugin for its kernels and choose one for each key.
 
-    ``prefer`` is what :func:`parse_preference` reads. Raises KernelClash where two plugins offer the same
-    key with the same highest priority, KernelChoiceError where ``prefer`` names what does not exist.
+    ``prefer`` is what :func:`~dllama_ops.preference.parse_preferences` reads. Raises KernelClash where two
+    plugins offer the same key with the same highest priority, KernelChoiceError where ``prefer`` names what does
+    not exist.
     """
-    preferences = parse_preference(prefer)
+    preferences = parse_preferences(prefer)
     entries: list[KernelEntry] = []
     failures = list(manager.failures)
     for plugin, call in manager.implementers("dllama_register_kernels"):
@@ -150,7 +125,7 @@ def build_kernel_table(manager: OpsPluginManager, prefer: str = "") -> KernelTab
             entries += offers.entries
     compile_hooks = manager.implementers("dllama_compile_segment")
     plugins = tuple(sorted(name for name, _ in manager.list_name_plugin()))
-    _check_preferences(preferences, plugins, entries, failures)
+    _check_preferences(preferences.wanted, plugins, entries, failures)
     choices = {
         key: _choose([entry for entry in entries if entry.key == key], preferences)
         for key in sorted({entry.key for entry in entries})
@@ -233,16 +208,17 @@ def _check_preferences(
         raise KernelChoiceError("; ".join([text, *broken]))
 
 
-def _choose(offers: list[KernelEntry], preferences: tuple[Preference, ...]) -> KernelChoice | None:
+def _choose(offers: list[KernelEntry], preferences: Preferences) -> KernelChoice | None:
     """Choose among the offers for one key; None where the preference excludes them all."""
-    for wanted in preferences:
-        admitted = [entry for entry in offers if wanted.admits(entry)]
+    for wanted in preferences.wanted:
+        admitted = [entry for entry in offers if wanted.admits(entry.plugin, entry.variant)]
         if admitted:
-            return KernelChoice(_highest(admitted), f"asked for with {wanted}")
-    if preferences:
+            return KernelChoice(_highest(admitted, preferences), f"asked for with {wanted}")
+    if preferences.only:
         last = [entry for entry in offers if entry.plugin == LAST_RESORT]
-        return KernelChoice(_highest(last), "last resort: nothing asked for has it") if last else None
-    best = _highest(offers)
+        reason = "last resort: nothing asked for has it"
+        return KernelChoice(_highest(last, preferences), reason) if last else None
+    best = _highest(offers, preferences)
     beaten = [entry for entry in offers if entry is not best]
     if not beaten:
         return KernelChoice(best, "the only one")
@@ -250,34 +226,37 @@ def _choose(offers: list[KernelEntry], preferences: tuple[Preference, ...]) -> K
     return KernelChoice(best, f"highest priority: {best.priority} before {others}")
 
 
-def _highest(offers: list[KernelEntry]) -> KernelEntry:
+def _highest(offers: list[KernelEntry], preferences: Preferences) -> KernelEntry:
     """Return the offer of highest priority; among one plugin's equals, the first that it registered."""
     best = max(offers, key=lambda entry: entry.priority)
     for entry in offers:
         if entry.priority == best.priority and entry.plugin != best.plugin:
+            one, other = (
+                replace(preferences, wanted=(*preferences.wanted, Preference(plugin)))
+                for plugin in (best.plugin, entry.plugin)
+            )
             raise KernelClash(
                 f"plugins {best.plugin!r} and {entry.plugin!r} both offer a kernel for {best.key} with "
-                f"priority {best.priority}: choose with --kernels {best.plugin} or "
-                f"--kernels {entry.plugin}, or uninstall one"
+                f"priority {best.priority}: say which comes first with --kernels {one} or --kernels {other} "
+                "(other kernels stay as they are), or uninstall one"
             )
     return best
 
 
 def _order_compilers(
     hooks: Iterable[tuple[str, CompileHook]],
-    preferences: tuple[Preference, ...],
+    preferences: Preferences,
     entries: Iterable[KernelEntry],
 ) -> tuple[SegmentCompiler, ...]:
-    """Order the plugins that compile segments as their kernels are: by preference, else by priority."""
-    allowed = [preference.plugin for preference in preferences]
+    """Order the plugins that compile segments as their kernels are: by preference, then by priority."""
+    order = [preference.plugin for preference in preferences.wanted]
     priority: dict[str, int] = {}
     for entry in entries:
         priority[entry.plugin] = max(entry.priority, priority.get(entry.plugin, entry.priority))
 
-    def rank(compiler: SegmentCompiler) -> tuple[int, str]:
-        if preferences:
-            return allowed.index(compiler.plugin), compiler.plugin
-        return -priority.get(compiler.plugin, 0), compiler.plugin
+    def rank(compiler: SegmentCompiler) -> tuple[int, int, str]:
+        asked = order.index(compiler.plugin) if compiler.plugin in order else len(order)
+        return asked, -priority.get(compiler.plugin, 0), compiler.plugin
 
     compilers = [SegmentCompiler(plugin, hook) for plugin, hook in hooks]
-    return tuple(sorted((c for c in compilers if not preferences or c.plugin in allowed), key=rank))
+    return tuple(sorted((c for c in compilers if not preferences.only or c.plugin in order), key=rank))

@@ -47,7 +47,7 @@ class Tensor:
         Raises ValueError where rows are not whole blocks or the buffer has another size.
         """
         if not is_whole_blocks(float_type, x):
-            raise ValueError(f"rows of {x} values are not whole {float_type.name} blocks")
+            raise ValueError(f"expected rows of whole {float_type.name} blocks, got rows of length {x}")
         units = np.frombuffer(memory, dtype=storage_dtype(float_type))
         if units.nbytes != n_bytes(float_type, z * y * x):
             raise ValueError(

@@ -1,10 +1,11 @@
 """The Distributed-Llama wire protocol: what the nodes of a cluster say to each other.
 
 The names here are the light tier: enums, float types, errors and the records; each is imported when it is first
-used, and NumPy with the float types only. What parses and speaks is in named submodules, so that importing an
+used, and NumPy with the float types only. ``decode(NetConfig, data)`` and ``encode(record)`` take any message
+alone, and load the parser when they are first used. What speaks is in named submodules, so that importing an
 enum does not load a parser: :mod:`dllama_proto.connection` (root and worker), :mod:`dllama_proto.peer` (worker
 and worker), :mod:`dllama_proto.sync_plan` (which bytes go where), :mod:`dllama_proto.limits`,
-:mod:`dllama_proto.verify` and :mod:`dllama_proto.schemas`.
+:mod:`dllama_proto.verify` and :mod:`dllama_proto.schemas`. :mod:`dllama_proto.testing` is for tests of nodes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dllama_proto.codec import decode, encode
     from dllama_proto.enums import (
         ArchType,
         FloatType,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
         BLOCK_SIZE,
         Q40_BLOCK,
         Q80_BLOCK,
+        SYNC_TYPES,
         bytes_to_values,
         dequantize_q40,
         dequantize_q80,
@@ -61,6 +64,7 @@ if TYPE_CHECKING:
         PipeConfig,
         Pointer,
         PreSyncConfig,
+        Refusal,
         RmsNormConfig,
         RopeConfig,
         RopeSlice,
@@ -103,11 +107,13 @@ __all__ = [
     "ProtocolError",
     "Q40_BLOCK",
     "Q80_BLOCK",
+    "Refusal",
     "RemoteProtocolError",
     "RmsNormConfig",
     "RopeConfig",
     "RopeSlice",
     "RopeType",
+    "SYNC_TYPES",
     "ScaleConfig",
     "SegmentConfig",
     "ShiftConfig",
@@ -116,8 +122,10 @@ __all__ = [
     "SyncType",
     "WeightHeader",
     "bytes_to_values",
+    "decode",
     "dequantize_q40",
     "dequantize_q80",
+    "encode",
     "f16_to_f32",
     "f32_to_f16",
     "is_whole_blocks",
@@ -128,8 +136,8 @@ __all__ = [
     "storage_dtype",
 ]
 
-#: Where the names are. NumPy comes with the last.
-_HOMES = ("enums", "errors", "messages", "floats")
+#: Where the names are. NumPy comes with the float types, construct with the last.
+_HOMES = ("enums", "errors", "messages", "floats", "codec")
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ from dllama_proto._payload import SlicePayload, SliceSchedule, WeightPayload
 from dllama_proto._phases import Phase
 from dllama_proto.errors import LocalProtocolError, RemoteProtocolError
 from dllama_proto.events import NEED_DATA, PAUSED, Closed, Event, NoEvent, PayloadChunk, SliceData
+from dllama_proto.formatting import counted
 from dllama_proto.sync_plan import LinkPlan, Transfer
 
 __all__ = ["BaseConnection"]
@@ -38,9 +39,9 @@ class BaseConnection:
 
     @property
     def n_wanted(self) -> int:
-        """Bytes that would complete the piece at hand; 0 where it is there, or where none is due.
+        """Bytes that would complete the current piece; 0 where it is there, or where none is due.
 
-        Whoever reads at most this many bytes never reads past the message at hand, so the payload behind
+        Whoever reads at most this many bytes never reads past the current message, so the payload behind
         it is still in the socket and can be received in place.
         """
         return 0 if self._failure else max(0, self._piece_size() - len(self._buffer))
@@ -119,7 +120,7 @@ class BaseConnection:
             raise LocalProtocolError(
                 self._place()[0],
                 expected="take_payload first",
-                got=f"{len(self._buffer)} bytes left in the buffer",
+                got=f"{counted(len(self._buffer), 'byte')} left in the buffer",
             )
         self._count_received(n)
 
@@ -200,7 +201,7 @@ class BaseConnection:
         if byte:
             raise LocalProtocolError(
                 self._incoming.path(),
-                expected=f"the slice's other {transfer.size - byte} bytes to be taken as well",
+                expected=f"the slice's other {counted(transfer.size - byte, 'byte')} to be taken as well",
                 got="next_event",
             )
         piece = self._buffer.take(transfer.size)
@@ -222,8 +223,10 @@ class BaseConnection:
         if not fits:
             raise LocalProtocolError(
                 self._phase.name,
-                expected="nothing" if payload is None else f"{payload.path()}, {payload.remaining} bytes",
-                got=f"{type(event).__name__} of {len(event.data)} bytes",
+                expected="nothing"
+                if payload is None
+                else f"{payload.path()}, {counted(payload.remaining, 'byte')}",
+                got=f"{type(event).__name__} of {counted(len(event.data), 'byte')}",
             )
         self.payload_sent(len(event.data))
         return event.data
@@ -235,7 +238,7 @@ class BaseConnection:
         path, offset = self._place()
         raise RemoteProtocolError(
             path,
-            expected=f"{self.n_wanted} more bytes",
+            expected=counted(self.n_wanted, "more byte"),
             got="the end of the stream",
             offset=offset,
             hint="the connection was closed in the middle of a message",

@@ -33,6 +33,15 @@ class ReceiveBuffer:
             self._chunks.append(memoryview(bytes(data)))
             self._size += len(self._chunks[-1])
 
+    def begins_with(self, data: bytes) -> bool:
+        """Tell whether these bytes come next, all of them having arrived."""
+        first = self.take(len(data))
+        if first is None:
+            return False
+        self._chunks.appendleft(first)
+        self._size += len(first)
+        return first == data
+
     def take(self, n: int) -> memoryview | None:
         """Return the next ``n`` bytes, or None where fewer have arrived."""
         if n > self._size:

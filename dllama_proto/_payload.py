@@ -25,7 +25,7 @@ class WeightPayload:
 
     @property
     def piece_remaining(self) -> int:
-        """Bytes that complete what is at hand: a piece of a weight is one piece."""
+        """Bytes that complete the current piece of a weight."""
         return self.remaining
 
     @property
@@ -77,7 +77,7 @@ class SlicePayload:
 
     @property
     def piece_remaining(self) -> int:
-        """Bytes that complete what is at hand: the slice of one row."""
+        """Bytes that complete the current slice of one row."""
         if not self.remaining:
             return 0
         transfer, _, byte = self.place()

@@ -8,6 +8,9 @@ once.
 A link between two workers carries slices and nothing else; their forwards begin by a control packet on
 another link, so here it is the caller who says when.
 
+A worker may also refuse: until it is ready, whoever's turn it is, it may say why it cannot go on. That is an
+extension of this project (:mod:`dllama_proto.schemas.refusal`).
+
 Source: the order of reads and writes in ``nn-network.cpp`` (``NnNetwork::serve`` and ``connect``,
 ``NnRootConfigWriter``, ``NnWorkerConfigReader``, ``NnWorkerWeightReader``) and ``app.cpp``
 (``WorkerLlmInference``, ``RootLlmInference``).
@@ -26,6 +29,7 @@ __all__ = [
     "FIRST_PHASE",
     "PEER_LINK",
     "Phase",
+    "REFUSAL_PHASES",
     "ROOT_LINK",
     "Role",
     "Signal",
@@ -68,6 +72,8 @@ class Phase(Enum):
     SLICES = auto()
     #: Stopped; nothing may follow.
     CLOSED = auto()
+    #: The worker has refused; nothing may follow.
+    REFUSED = auto()
     #: The other side broke the protocol; nothing can be understood any more.
     BROKEN = auto()
 
@@ -100,6 +106,8 @@ class Signal(Enum):
     NODE_CONFIG = auto()
     WEIGHT_HEADER = auto()
     WEIGHTS_END = auto()
+    #: The worker cannot go on, and says why.
+    REFUSAL = auto()
     #: A control packet with rows to evaluate; between workers, the caller's word that one came.
     FORWARD = auto()
     #: A control packet without rows.
@@ -110,7 +118,7 @@ class Signal(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Whose turn a phase is (None: everyone's, or nobody's), and where what they say leads."""
+    """Who may send in a phase (None: both, or none), and which phase follows each signal."""
 
     speaker: Role | None
     next: Mapping[Signal, Phase]
@@ -127,21 +135,40 @@ FIRST_PHASE = Phase.GREETING
 ROOT_LINK: Mapping[Phase, Turn] = MappingProxyType(
     {
         Phase.GREETING: _turn(Role.ROOT, GREETING=Phase.GREETING_ACK),
-        Phase.GREETING_ACK: _turn(Role.WORKER, ACK=Phase.ROOT_READY),
+        Phase.GREETING_ACK: _turn(Role.WORKER, ACK=Phase.ROOT_READY, REFUSAL=Phase.REFUSED),
         Phase.ROOT_READY: _turn(Role.ROOT, ACK=Phase.NET_CONFIG_AHEAD),
         Phase.NET_CONFIG_AHEAD: _turn(Role.ROOT, ACK=Phase.NET_CONFIG),
         Phase.NET_CONFIG: _turn(Role.ROOT, NET_CONFIG=Phase.NET_CONFIG_ACK),
-        Phase.NET_CONFIG_ACK: _turn(Role.WORKER, ACK=Phase.NODE_CONFIG_AHEAD),
+        Phase.NET_CONFIG_ACK: _turn(Role.WORKER, ACK=Phase.NODE_CONFIG_AHEAD, REFUSAL=Phase.REFUSED),
         Phase.NODE_CONFIG_AHEAD: _turn(Role.ROOT, ACK=Phase.NODE_CONFIG),
         Phase.NODE_CONFIG: _turn(Role.ROOT, NODE_CONFIG=Phase.NODE_CONFIG_ACK),
-        Phase.NODE_CONFIG_ACK: _turn(Role.WORKER, ACK=Phase.WEIGHTS),
+        Phase.NODE_CONFIG_ACK: _turn(Role.WORKER, ACK=Phase.WEIGHTS, REFUSAL=Phase.REFUSED),
         Phase.WEIGHTS: _turn(Role.ROOT, WEIGHT_HEADER=Phase.WEIGHT_DATA, WEIGHTS_END=Phase.WEIGHTS_ACK),
         Phase.WEIGHT_DATA: _turn(Role.ROOT, PAYLOAD_DONE=Phase.WEIGHTS),
-        Phase.WEIGHTS_ACK: _turn(Role.WORKER, ACK=Phase.IDLE),
+        Phase.WEIGHTS_ACK: _turn(Role.WORKER, ACK=Phase.IDLE, REFUSAL=Phase.REFUSED),
         Phase.IDLE: _turn(Role.ROOT, FORWARD=Phase.SLICES, STOP=Phase.CLOSED),
         Phase.SLICES: _turn(None, PAYLOAD_DONE=Phase.IDLE),
         Phase.CLOSED: _turn(None),
+        Phase.REFUSED: _turn(None),
         Phase.BROKEN: _turn(None),
+    }
+)
+
+#: Where the worker may refuse, whoever's turn it is: from the greeting on, until it has said that it is ready.
+#: Its next word in each of them is an ack, at once or later, and a refusal stands in that ack's place.
+REFUSAL_PHASES = frozenset(
+    {
+        Phase.GREETING_ACK,
+        Phase.ROOT_READY,
+        Phase.NET_CONFIG_AHEAD,
+        Phase.NET_CONFIG,
+        Phase.NET_CONFIG_ACK,
+        Phase.NODE_CONFIG_AHEAD,
+        Phase.NODE_CONFIG,
+        Phase.NODE_CONFIG_ACK,
+        Phase.WEIGHTS,
+        Phase.WEIGHT_DATA,
+        Phase.WEIGHTS_ACK,
     }
 )
 

@@ -27,6 +27,10 @@ The same way go the slices of a forward, in both directions at once, after a
 sent and reported with ``payload_sent``, in portions of any size. When both are 0, the next control
 packet may come. Whoever prefers events leaves the payload alone and gets
 :class:`~dllama_proto.events.PayloadChunk` and :class:`~dllama_proto.events.SliceData`.
+
+A worker that cannot go on may send a :class:`~dllama_proto.messages.Refusal` until it is ready, also when it
+is the root's turn. A root gets it in place of the next ack; one that finds its socket readable before that
+passes the bytes on, and ``next_event`` returns the refusal at once.
 """
 
 from __future__ import annotations
@@ -34,9 +38,18 @@ from __future__ import annotations
 from dllama_proto._agreement import Agreement
 from dllama_proto._base_connection import BaseConnection
 from dllama_proto._payload import WeightPayload
-from dllama_proto._phases import ACK_PHASES, FIRST_PHASE, ROOT_LINK, AckKind, Phase, Role, Signal
-from dllama_proto._readers import READERS
-from dllama_proto._writers import write
+from dllama_proto._phases import (
+    ACK_PHASES,
+    FIRST_PHASE,
+    REFUSAL_PHASES,
+    ROOT_LINK,
+    AckKind,
+    Phase,
+    Role,
+    Signal,
+)
+from dllama_proto._readers import READERS, read_refusal
+from dllama_proto.codec import encode
 from dllama_proto.errors import LocalProtocolError, RemoteProtocolError
 from dllama_proto.events import (
     NEED_DATA,
@@ -49,11 +62,13 @@ from dllama_proto.events import (
     SliceData,
     WeightsEnd,
 )
+from dllama_proto.formatting import counted
 from dllama_proto.limits import DEFAULT_LIMITS, Limits
-from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, WeightHeader
+from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, Refusal, WeightHeader
 from dllama_proto.schemas import MESSAGES
 from dllama_proto.schemas.incremental import Piece, Reader
 from dllama_proto.schemas.layout import offset_of
+from dllama_proto.schemas.refusal import REFUSAL_BYTES
 
 __all__ = [
     "Ack",
@@ -78,7 +93,11 @@ _SIGNALS: dict[type[Event], Signal] = {
     NodeConfig: Signal.NODE_CONFIG,
     WeightHeader: Signal.WEIGHT_HEADER,
     WeightsEnd: Signal.WEIGHTS_END,
+    Refusal: Signal.REFUSAL,
 }
+
+#: After which message nothing follows.
+_LAST_PHASES = {Phase.CLOSED: "stop packet", Phase.REFUSED: "refusal"}
 
 
 class Connection(BaseConnection):
@@ -96,12 +115,24 @@ class Connection(BaseConnection):
         self._agreement = Agreement(limits)
         self._reader: Reader[Event] | None = None
         self._piece: Piece | None = None
+        #: Whether the reader reads a refusal that came while it is our turn.
+        self._is_being_refused = False
         self._enter(FIRST_PHASE)
 
     @property
     def is_our_turn(self) -> bool:
         """Whether a message of ours comes next (payloads do not count)."""
         return ROOT_LINK[self._phase].speaker is self.role
+
+    @property
+    def may_refuse(self) -> bool:
+        """Whether we are a worker that may send a Refusal now, also after the root broke the protocol."""
+        return self.role is Role.WORKER and self._is_refusable
+
+    @property
+    def may_be_refused(self) -> bool:
+        """Whether we are a root whose worker may send a Refusal now, also while it is our turn."""
+        return self.role is Role.ROOT and self._is_refusable
 
     def send(self, event: Event) -> bytes | memoryview:
         """Return the bytes of a message of ours, to be written to the socket, and remember it was sent.
@@ -116,6 +147,10 @@ class Connection(BaseConnection):
         if isinstance(event, PayloadChunk | SliceData):
             return self._send_payload(event)
         signal = _signal(event)
+        if isinstance(event, Refusal) and self.may_refuse:
+            data = encode(event)
+            self._refuse()
+            return data
         turn = ROOT_LINK[self._phase]
         if not self.is_our_turn or signal not in turn.next:
             may_say = ", ".join(allowed.name for allowed in turn.next) if self.is_our_turn else "nothing"
@@ -128,12 +163,12 @@ class Connection(BaseConnection):
             )
         for fault in self._agreement.faults(event):
             raise LocalProtocolError(fault.path, expected=fault.expected, got=fault.got, hint=fault.hint)
-        data = write(event)
+        data = encode(event)
         self._step(event, signal)
         return data
 
     def restart_message(self) -> None:
-        """Forget what has come of the message at hand, and expect one from its first byte.
+        """Forget what has come of the current message, and expect one from its first byte.
 
         For who reads a recording that lacks bytes, and knows where a message begins again; on a live link
         nothing can be missing.
@@ -146,8 +181,10 @@ class Connection(BaseConnection):
     def _next_event(self) -> Event | NoEvent:
         if self._incoming is not None:
             return self._next_of_payload()
-        if self._phase is Phase.CLOSED:
-            return self._after_stop()
+        if self._phase in _LAST_PHASES:
+            return self._after_the_end()
+        if self._reader is None and self.may_be_refused:
+            self._look_for_refusal()
         if self._reader is None or self._piece is None:
             return self._paused()
         while (data := self._buffer.take(self._piece.size)) is not None:
@@ -171,15 +208,20 @@ class Connection(BaseConnection):
         self._step(event, _signal(event))
         return event
 
-    def _after_stop(self) -> Closed | NoEvent:
+    def _after_the_end(self) -> Closed | NoEvent:
         if len(self._buffer):
             raise RemoteProtocolError(
-                self._phase.name, expected="nothing after a stop packet", got=f"{len(self._buffer)} bytes"
+                self._phase.name,
+                expected=f"nothing after a {_LAST_PHASES[self._phase]}",
+                got=counted(len(self._buffer), "byte"),
             )
         return Closed(self._phase) if self._at_eof else NEED_DATA
 
     def _step(self, event: Event, signal: Signal) -> None:
         """Enter the phase that this message of either side leads to."""
+        if signal is Signal.REFUSAL:
+            self._refuse()
+            return
         self._agreement.learn(event)
         self._enter(ROOT_LINK[self._phase].next[signal])
         if isinstance(event, WeightHeader):
@@ -196,11 +238,27 @@ class Connection(BaseConnection):
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
+        self._is_refusable = phase in REFUSAL_PHASES
+        if self._is_being_refused and self._is_refusable:
+            return  # we said something after the first bytes of a refusal had come: read on
+        self._is_being_refused = False
         self._reader = self._piece = None
-        speaker = ROOT_LINK[phase].speaker
-        if speaker not in (None, self.role) and phase in READERS:
-            self._reader = READERS[phase](self._limits)
-            self._piece = next(self._reader)
+        if ROOT_LINK[phase].speaker not in (None, self.role) and phase in READERS:
+            self._read_by(READERS[phase](self._limits))
+
+    def _read_by(self, reader: Reader[Event]) -> None:
+        self._reader, self._piece = reader, next(reader)
+
+    def _look_for_refusal(self) -> None:
+        """Begin to read a refusal, if one has come; whatever else came early waits for its turn."""
+        if self._buffer.begins_with(REFUSAL_BYTES):
+            self._is_being_refused = True
+            self._read_by(read_refusal(self._limits))
+
+    def _refuse(self) -> None:
+        """Nothing follows a refusal; payloads under way are dropped."""
+        self._incoming = self._outgoing = None
+        self._enter(Phase.REFUSED)
 
     def _payload_done(self) -> None:
         self._enter(ROOT_LINK[self._phase].next[Signal.PAYLOAD_DONE])
@@ -208,8 +266,8 @@ class Connection(BaseConnection):
     def _piece_size(self) -> int:
         if self._piece is not None:
             return self._piece.size
-        # After a stop only the end of the stream may come: reading a byte is how to see it.
-        return 1 if self._phase is Phase.CLOSED else super()._piece_size()
+        # After the last message only the end of the stream may come: reading a byte is how to see it.
+        return 1 if self._phase in _LAST_PHASES else super()._piece_size()
 
     def _place(self) -> tuple[str, int | None]:
         if self._piece is not None:

@@ -96,18 +96,27 @@ def repeated(endpoints: Iterable[Endpoint]) -> Endpoint | None:
 def parse_host(text: str) -> str:
     """Read a host alone, an IPv6 address with brackets or without. Raises ValueError."""
     if "," in text:
-        raise ValueError(f"expected one host, got {text!r}")
+        raise ValueError(
+            f"expected one host, got {text!r}: 0.0.0.0 stands for all addresses of this machine"
+        )
     scheme = _SCHEME.match(text)
     if scheme:
-        raise ValueError(f"expected a host, got {text!r}: leave out {scheme[0]}")
-    if _is_ipv6(text.removeprefix("[").removesuffix("]")):
-        return text.removeprefix("[").removesuffix("]")
-    _, colon, port = text.rpartition(":")
+        bare = _PATH.sub("", text[scheme.end() :])
+        raise ValueError(f"expected a host, got {text!r}: leave out {scheme[0]}: {printable(bare)}")
+    host = _without_brackets(text)
+    if _is_ipv6(host):
+        return host
+    host, colon, port = text.rpartition(":")
     if colon and port.isdigit():
-        raise ValueError(f"expected a host without a port, got {text!r}: give the port by the flag for it")
+        advice = f"write {printable(_without_brackets(host))}, and {port} with the flag of the port"
+        raise ValueError(f"expected a host without a port, got {text!r}: {advice}")
     if not _is_name(text):
         raise ValueError(f"expected a host, got {text!r}")
     return text
+
+
+def _without_brackets(host: str) -> str:
+    return host.removeprefix("[").removesuffix("]")
 
 
 def _check_form(text: str) -> None:
@@ -156,12 +165,12 @@ def _split(text: str) -> tuple[str, str | None]:
     return host, port if colon else None
 
 
-def _port(text: str, port: str, least: int) -> int:
+def _port(text: str, port: str, min_port: int) -> int:
     if port.isascii() and port.isdigit() and len(port) <= len(str(_MAX_PORT)):
         number = int(port)
-        if least <= number <= _MAX_PORT:
+        if min_port <= number <= _MAX_PORT:
             return number
-    raise _wrong(text, f"the port is a number from {least} to {_MAX_PORT}")
+    raise _wrong(text, f"the port is a number from {min_port} to {_MAX_PORT}")
 
 
 def _wrong(text: str, advice: str) -> ValueError:

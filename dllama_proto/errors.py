@@ -1,6 +1,10 @@
-"""What can be wrong with bytes, and whose fault it is."""
+"""What can be wrong with bytes, and who is to blame."""
 
 from __future__ import annotations
+
+from typing import ClassVar
+
+from dllama_proto.exit_codes import ExitCode
 
 __all__ = ["LocalProtocolError", "ProtocolError", "RemoteProtocolError"]
 
@@ -12,6 +16,8 @@ class ProtocolError(Exception):
     counted from the start of the message (None where no bytes are involved), ``expected`` and ``got`` say
     what should have been there and what was.
     """
+
+    exit_code: ClassVar[ExitCode] = ExitCode.BUG
 
     def __init__(
         self, path: str, *, expected: str, got: str, offset: int | None = None, hint: str = ""
@@ -28,6 +34,10 @@ class ProtocolError(Exception):
 class RemoteProtocolError(ProtocolError):
     """The other side sent something it must not send."""
 
+    exit_code = ExitCode.PEER
+
 
 class LocalProtocolError(ProtocolError):
     """Our own caller asked to send something that must not be sent, or at the wrong time."""
+
+    exit_code = ExitCode.BUG

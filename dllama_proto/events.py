@@ -7,7 +7,7 @@ from enum import Enum, auto
 from typing import Final
 
 from dllama_proto._phases import AckKind, Phase
-from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, WeightHeader
+from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, Refusal, WeightHeader
 from dllama_proto.sync_plan import Transfer
 
 __all__ = [
@@ -76,7 +76,8 @@ class SliceData:
 class Closed:
     """The other side closed the connection between two messages; ``phase`` is what came next.
 
-    After a stop packet that is ``Phase.CLOSED``; anything else is a session that ended early.
+    After a stop packet that is ``Phase.CLOSED``, after a refusal ``Phase.REFUSED``. With any other phase the
+    session ended early.
     """
 
     phase: Phase
@@ -85,6 +86,7 @@ class Closed:
 Event = (
     Greeting
     | Ack
+    | Refusal
     | NetConfig
     | NodeConfig
     | WeightHeader

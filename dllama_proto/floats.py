@@ -19,6 +19,7 @@ __all__ = [
     "BLOCK_SIZE",
     "Q40_BLOCK",
     "Q80_BLOCK",
+    "SYNC_TYPES",
     "bytes_to_values",
     "dequantize_q40",
     "dequantize_q80",
@@ -33,6 +34,9 @@ __all__ = [
 
 #: Values in a Q40 or Q80 block.
 BLOCK_SIZE = 32
+
+#: The weights that nodes compute with, and what activations are sent as beside each (the C++ program's MATMUL).
+SYNC_TYPES = {FloatType.F32: FloatType.F32, FloatType.Q40: FloatType.Q80}
 
 #: One Q40 block, 18 bytes: scale, then nibbles (low ones are values 0-15, high ones 16-31).
 Q40_BLOCK = np.dtype([("d", "<f2"), ("qs", "u1", (16,))])
@@ -71,7 +75,7 @@ def n_bytes(float_type: FloatType, n: int) -> int:
     """
     values, size, _ = _layout(float_type)
     if n < 0 or n % values:
-        raise ValueError(f"{n} values are not whole {float_type.name} blocks of {values}")
+        raise ValueError(f"expected whole {float_type.name} blocks of {values} values, got {n}")
     return n // values * size
 
 
@@ -120,7 +124,9 @@ def quantize_q80(values: npt.NDArray[np.float32]) -> npt.NDArray[np.void]:
     and only then is the scale rounded to half precision. Raises ValueError where n is not whole blocks.
     """
     if values.shape[-1] % BLOCK_SIZE:
-        raise ValueError(f"{values.shape[-1]} values are not whole Q80 blocks of {BLOCK_SIZE}")
+        raise ValueError(
+            f"expected rows of whole Q80 blocks of {BLOCK_SIZE} values, got {values.shape[-1]}"
+        )
     rows = values.reshape(*values.shape[:-1], -1, BLOCK_SIZE)
     d = np.abs(rows).max(axis=-1, initial=0) / np.float32(127)
     blocks = np.empty(rows.shape[:-1], dtype=Q80_BLOCK)
@@ -141,7 +147,9 @@ def quantize_q40(values: npt.NDArray[np.float32]) -> npt.NDArray[np.void]:
     Raises ValueError where n is not whole blocks.
     """
     if values.shape[-1] % BLOCK_SIZE:
-        raise ValueError(f"{values.shape[-1]} values are not whole Q40 blocks of {BLOCK_SIZE}")
+        raise ValueError(
+            f"expected rows of whole Q40 blocks of {BLOCK_SIZE} values, got {values.shape[-1]}"
+        )
     rows = values.reshape(*values.shape[:-1], -1, BLOCK_SIZE)
     largest = np.abs(rows).argmax(axis=-1)
     d = np.take_along_axis(rows, largest[..., None], axis=-1)[..., 0] / np.float32(-8)

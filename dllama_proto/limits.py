@@ -23,6 +23,8 @@ class Limits:
     n_sockets: int = 255
     #: A DNS name has at most 253 characters, an address far fewer.
     host_length: int = 255
+    #: Why a worker refuses: one line, a few hundred characters.
+    refusal_length: int = 4_096
     #: Names of pipes, buffers and ops; the longest that C++ sends ("block_multihead_att") takes 20.
     name_length: int = 255
     #: Rows of a forward; C++ sends 32. Positions must stay exact in float32, seq_len bounds them as well.

@@ -36,6 +36,7 @@ __all__ = [
     "PipeConfig",
     "Pointer",
     "PreSyncConfig",
+    "Refusal",
     "RmsNormConfig",
     "RopeConfig",
     "RopeSlice",
@@ -101,6 +102,16 @@ class Greeting:
     n_sockets: int
     worker_index: int
     peers: tuple[Peer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a worker says, in place of an ack, when it cannot go on: ``reason``, one line for people.
+
+    An extension of this project: C++ workers close the connection and say nothing.
+    """
+
+    reason: str
 
 
 # Configuration ------------------------------------------------------------------------------------

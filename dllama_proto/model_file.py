@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import IO
 
 from dllama_proto.enums import FloatType
 from dllama_proto.errors import RemoteProtocolError
+from dllama_proto.file_kinds import HEAD_SIZE, recognise_file
 from dllama_proto.floats import n_bytes
+from dllama_proto.formatting import counted
 from dllama_proto.model_header import ModelHeader
 from dllama_proto.names import WeightName
 from dllama_proto.schemas.model_file import MODEL_HEADER, MODEL_MAGIC, MODEL_PAIR, MODEL_PREFIX
@@ -24,11 +27,15 @@ __all__ = [
     "decode_model_header",
     "encode_model_header",
     "model_header_size",
+    "read_model_header",
     "tensor_entries",
 ]
 
 #: Bytes that tell how long the header is.
 MODEL_PREFIX_SIZE: int = MODEL_PREFIX.sizeof()
+
+#: Formats before this one, which C++ still tells apart.
+_OLD_MAGICS = (0xABCD00, 0xABCD01)
 
 #: Headers have a couple of dozen pairs; what claims many times that is no header.
 _MAX_HEADER_SIZE = 4096
@@ -58,22 +65,21 @@ class TensorEntry:
 def model_header_size(prefix: bytes) -> int:
     """Return how many bytes the header takes, from the file's first ``MODEL_PREFIX_SIZE``.
 
-    Raises RemoteProtocolError where they cannot be the beginning of a model file.
+    Raises RemoteProtocolError where they cannot be the beginning of a model file; with more of the file, up to
+    ``HEAD_SIZE`` bytes, it says what the file is instead.
     """
     if len(prefix) < MODEL_PREFIX_SIZE:
+        kind = recognise_file(prefix)
         raise RemoteProtocolError(
-            "ModelHeader.magic", expected=f"{MODEL_PREFIX_SIZE} bytes", got=f"{len(prefix)}", offset=0
+            "ModelHeader.magic",
+            expected=f"{MODEL_PREFIX_SIZE} bytes",
+            got=f"{len(prefix)}",
+            offset=0,
+            hint="" if kind is None else f"{kind.name}: {kind.advice}",
         )
     head = MODEL_PREFIX.parse(prefix[:MODEL_PREFIX_SIZE])
     if head.magic != MODEL_MAGIC:
-        old = head.magic in (0xABCD00, 0xABCD01)
-        raise RemoteProtocolError(
-            "ModelHeader.magic",
-            expected=f"{MODEL_MAGIC:#010x}",
-            got=f"{head.magic:#010x}",
-            offset=0,
-            hint="an old model format, convert the model again" if old else "not a model file",
-        )
+        raise _not_a_model(prefix, head.magic)
     n_pair_bytes = head.header_size - MODEL_PREFIX_SIZE
     if not 0 <= n_pair_bytes <= _MAX_HEADER_SIZE or n_pair_bytes % MODEL_PAIR.sizeof():
         raise RemoteProtocolError(
@@ -83,6 +89,30 @@ def model_header_size(prefix: bytes) -> int:
             offset=4,
         )
     return int(head.header_size)
+
+
+def _not_a_model(prefix: bytes, magic: int) -> RemoteProtocolError:
+    kind = None if magic in _OLD_MAGICS else recognise_file(prefix)
+    if magic in _OLD_MAGICS:
+        hint = "an old model format, convert the model again"
+    else:
+        hint = "not a model file" + ("" if kind is None else f": {kind.advice}")
+    return RemoteProtocolError(
+        "ModelHeader.magic",
+        expected=f"{MODEL_MAGIC:#010x}",
+        got=f"{magic:#010x}" if kind is None else kind.name,
+        offset=0,
+        hint=hint,
+    )
+
+
+def read_model_header(file: IO[bytes]) -> ModelHeader:
+    """Read the header of a model file from its beginning; says so where it is a file of another kind.
+
+    Raises RemoteProtocolError naming the field and its offset, OSError.
+    """
+    head = file.read(HEAD_SIZE)
+    return decode_model_header(head + file.read(max(0, model_header_size(head) - len(head))))
 
 
 def decode_model_header(data: bytes) -> ModelHeader:
@@ -95,7 +125,7 @@ def decode_model_header(data: bytes) -> ModelHeader:
         raise RemoteProtocolError(
             "ModelHeader.pairs",
             expected=f"{size} bytes of header",
-            got=f"{len(data)}, {size - len(data)} bytes are missing",
+            got=f"{len(data)}, {counted(size - len(data), 'byte')} missing",
             offset=len(data),
         )
     parsed = MODEL_HEADER.parse(data[:size])
@@ -129,7 +159,7 @@ def check_file_size(header: ModelHeader, file_size: int) -> None:
             raise RemoteProtocolError(
                 f"tensor {entry}",
                 expected=f"{entry.n_bytes} bytes",
-                got=f"{max(0, file_size - entry.offset)}, {end - file_size} bytes are missing",
+                got=f"{max(0, file_size - entry.offset)}, {counted(end - file_size, 'byte')} missing",
                 offset=entry.offset,
                 hint="the file is truncated",
             )
@@ -137,7 +167,7 @@ def check_file_size(header: ModelHeader, file_size: int) -> None:
         raise RemoteProtocolError(
             "ModelFile",
             expected=f"its end after {end} bytes",
-            got=f"{file_size - end} bytes more",
+            got=f"{counted(file_size - end, 'byte')} more",
             offset=end,
         )
 

@@ -16,6 +16,7 @@ import numpy as np
 from dllama_proto.enums import ArchType, FloatType, RopeType
 from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.floats import is_whole_blocks
+from dllama_proto.formatting import counted
 from dllama_proto.schemas.model_file import MODEL_PAIR, MODEL_PREFIX, ModelKey
 
 __all__ = ["ArchType", "HiddenAct", "ModelHeader", "ModelKey"]
@@ -113,7 +114,7 @@ class ModelHeader:
             values.check(
                 ModelKey.HEAD_DIM,
                 header.dim % header.n_heads == 0,
-                f"a head_dim, as dim {header.dim} is not a multiple of {header.n_heads} heads",
+                f"a head_dim, as dim {header.dim} is not a multiple of {counted(header.n_heads, 'head')}",
             )
             header = replace(header, head_dim=header.dim // header.n_heads)
         _check_shape(header, values)
@@ -264,7 +265,11 @@ def _check_shape(header: ModelHeader, values: _HeaderValues) -> None:
         check(ModelKey.N_EXPERTS, header.n_experts == 0, f"0 with {header.arch.name}")
 
     def check_blocks(key: ModelKey, n: int) -> None:
-        check(key, is_whole_blocks(stored, n), f"rows of whole {stored.name} blocks, not of {n} values")
+        check(
+            key,
+            is_whole_blocks(stored, n),
+            f"rows of whole {stored.name} blocks, not of {counted(n, 'value')}",
+        )
 
     check_blocks(ModelKey.DIM, header.dim)
     check(ModelKey.HEAD_DIM, header.head_dim % 2 == 0, "an even number, as rotation works on pairs")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["LAYER_PREFIX", "Pipe", "WeightName", "is_of_layer"]
+__all__ = ["LAYER_PREFIX", "MARK_PIPE", "Pipe", "WeightName", "is_of_layer"]
 
 
 class Pipe(IntEnum):
@@ -26,6 +26,9 @@ class Pipe(IntEnum):
     ZQ = 4
 
 
+#: A pipe of this name says that a session measures nodes and evaluates no tokens (``dllama-root --split auto``).
+MARK_PIPE = "MARK"
+
 #: What the names of a layer's ops begin with; others come before the first layer or after the last.
 LAYER_PREFIX = "block_"
 
@@ -36,7 +39,7 @@ def is_of_layer(name: str) -> bool:
 
 
 class WeightName:
-    """Names of weights: strings, not an enum, for a name is only text to whoever reads one."""
+    """Names of weights: strings, not an enum, because a reader of the wire sees only text."""
 
     EMBEDDING = "embedding"
     Q = f"{LAYER_PREFIX}matmul_q"

@@ -9,12 +9,13 @@ prints; a test checks that.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TextIO
 
 from dllama_proto.json_text import json_text
 from dllama_proto.printable import printable
@@ -24,10 +25,22 @@ if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree as RichTree
 
-__all__ = ["RunningText", "Styled", "Table", "Terminal", "Tree", "print_json", "print_line"]
+__all__ = [
+    "RunningText",
+    "Styled",
+    "Table",
+    "Terminal",
+    "Tree",
+    "end_running_line",
+    "print_json",
+    "print_line",
+]
 
 #: Columns of a table where no terminal says how many there are.
 _FILE_WIDTH = 160
+
+#: Blank columns between two columns of a table.
+_COLUMN_GAP = 2
 
 #: What of running text steers a terminal or turns the writing direction of what follows it: controls but for the
 #: tab and line breaks (also those of two characters), and embeddings, overrides and isolates (Unicode UAX #9).
@@ -47,6 +60,7 @@ def print_line(text: str, file: TextIO | None = None, *, ends: bool = True) -> N
     With ``ends`` False what comes next goes on in the same line: a question, where the answer stands.
     """
     out = sys.stdout if file is None else file
+    end_running_line(out)
     print(_fit(text, out), file=out, end="\n" if ends else "", flush=not ends)
 
 
@@ -63,18 +77,38 @@ def print_json(
     print(json_text(value, ascii_only=ascii_only or not encodable, indent=indent), file=out)
 
 
+def end_running_line(file: TextIO) -> None:
+    """Begin a new line in ``file`` where running text stands there in the middle of one."""
+    text = RunningText.unfinished
+    if text is not None and text.shares(file):
+        RunningText.unfinished = None
+        file.write("\n")
+
+
 class RunningText:
     """Text of many lines that is shown as it comes, as a model writes it: line breaks and tabs are its own.
 
     A terminal is shown what else controls it as escapes; a file or a pipe gets every byte as it is.
     """
 
+    #: Whose last line is not ended yet, of all that was shown in this process.
+    unfinished: ClassVar[RunningText | None] = None
+
     def __init__(self, file: TextIO | None = None) -> None:
         self._file = sys.stdout if file is None else file
         self._decoder = getincrementaldecoder("utf-8")("replace")
 
+    def shares(self, file: TextIO) -> bool:
+        """Tell whether what is written to ``file`` is seen behind this text: on the same terminal, in one file."""
+        try:
+            return os.path.sameopenfile(self._file.fileno(), file.fileno())
+        except (OSError, ValueError):  # io.UnsupportedOperation is both: a file in memory
+            return self._file is file
+
     def write(self, data: bytes) -> None:
         """Show more of the text at once, in UTF-8; it may end inside a character."""
+        if data:
+            RunningText.unfinished = None if data.endswith(b"\n") else self
         if not self._file.isatty():
             self._file.buffer.write(data)
             self._file.buffer.flush()
@@ -134,12 +168,17 @@ class Terminal:
         """Print the parts as one line, however long."""
         from rich.text import Text
 
+        end_running_line(self._file)
         self._console.print(Text.assemble(*map(self._text, parts)), soft_wrap=True)
 
     def table(self, table: Table) -> None:
-        """Print a table."""
+        """Print a table; one that is too wide as records, unless its cells may wrap: nothing is cut off."""
         from rich.table import Table as RichTable
 
+        end_running_line(self._file)
+        if not table.wraps and self._width_of(table) > self._console.width:
+            self._records(table)
+            return
         rich = RichTable(
             title=self._text(Styled(table.title, "bold")) if table.title else None,
             title_justify="left",
@@ -155,24 +194,55 @@ class Terminal:
             rich.add_row(*map(self._text, row))
         self._console.print(rich)
 
+    def _width_of(self, table: Table) -> int:
+        rows = [table.names, *table.rows] if table.names else table.rows
+        widths = [max(self._text(cell).cell_len for cell in column) for column in zip(*rows, strict=False)]
+        return sum(widths) + _COLUMN_GAP * max(0, len(widths) - 1)
+
+    def _records(self, table: Table) -> None:
+        """Print each row as a line with its first cell, and below it the others by the names of their columns."""
+        from rich.padding import Padding
+        from rich.text import Text
+
+        if table.title:
+            self.line(Styled(table.title, "bold"))
+        for first, *others in table.rows:
+            self.line(first)
+            facts = Text(", ").join(
+                Text(" ").join(filter(None, (self._text(name), self._text(cell))))
+                for name, cell in zip(table.names[1:] or [""] * len(others), others, strict=True)
+                if self._text(cell)
+            )
+            if facts:
+                self._console.print(Padding(facts, (0, 0, 0, 2)))
+
     def tree(self, tree: Tree) -> None:
         """Print a tree, each text in a line of its own, however long."""
         from rich.tree import Tree as RichTree
 
+        end_running_line(self._file)
         rich = RichTree(self._text(tree.text))
         self._grow(rich, tree)
         self._console.print(rich, soft_wrap=True)
 
     @contextmanager
-    def progress(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show a bar of ``total`` bytes; yields what to call with each number of new bytes."""
+    def progress(self, title: str, total: int, unit: str = "") -> Iterator[Callable[[int], None]]:
+        """Show a bar of ``total`` bytes, or of what ``unit`` names.
+
+        Yields what to call with each number of new ones.
+        """
         from rich import progress
 
+        end_running_line(self._file)
+        amounts = (
+            (progress.DownloadColumn(), progress.TransferSpeedColumn())
+            if not unit
+            else (progress.MofNCompleteColumn(), progress.TextColumn(unit))
+        )
         columns = (
             progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
+            *amounts,
             progress.TimeRemainingColumn(),
         )
         with progress.Progress(*columns, console=self._console, transient=True) as bar:

@@ -11,8 +11,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import IO
 
 from dllama_proto.errors import RemoteProtocolError
+from dllama_proto.file_kinds import HEAD_SIZE, recognise_file
+from dllama_proto.formatting import counted
 from dllama_proto.schemas.tokenizer_file import (
     TOKENIZER_HEADER,
     TOKENIZER_MAGIC,
@@ -21,7 +24,7 @@ from dllama_proto.schemas.tokenizer_file import (
     TokenizerKey,
 )
 
-__all__ = ["TokenizerFile", "TokenizerKey", "decode_tokenizer", "encode_tokenizer"]
+__all__ = ["TokenizerFile", "TokenizerKey", "decode_tokenizer", "encode_tokenizer", "read_tokenizer"]
 
 #: The format before this one, which C++ still reads but no converter has written for long.
 _OLD_MAGIC = 0x567123
@@ -130,6 +133,16 @@ def decode_tokenizer(data: bytes) -> TokenizerFile:
     )
 
 
+def read_tokenizer(file: IO[bytes]) -> TokenizerFile:
+    """Read a tokenizer file from its beginning; of another kind of file, which may be huge, only the first bytes.
+
+    Raises RemoteProtocolError naming the field and its offset, OSError.
+    """
+    head = file.read(HEAD_SIZE)
+    _check_magic(head)
+    return decode_tokenizer(head + file.read())
+
+
 def encode_tokenizer(tokenizer: TokenizerFile) -> bytes:
     """Encode a whole tokenizer file: the bytes it was decoded from."""
     parts = [_header_bytes(tokenizer.pairs), tokenizer.skipped, tokenizer.chat_template]
@@ -145,26 +158,16 @@ def _header_bytes(pairs: Sequence[tuple[int, int]]) -> bytes:
 
 
 def _decode_header(data: bytes) -> tuple[tuple[TokenizerKey, int], ...]:
-    head, _ = _take(data, 0, _PREFIX_SIZE, "TokenizerFile.magic")
-    prefix = TOKENIZER_PREFIX.parse(head)
-    if prefix.magic != TOKENIZER_MAGIC:
-        old = prefix.magic == _OLD_MAGIC
-        raise RemoteProtocolError(
-            "TokenizerFile.magic",
-            expected=f"{TOKENIZER_MAGIC:#x}",
-            got=f"{prefix.magic:#x}",
-            offset=0,
-            hint="an old tokenizer format, convert the tokenizer again" if old else "not a tokenizer file",
-        )
-    n_pair_bytes = prefix.header_size - _PREFIX_SIZE
+    header_size = _check_magic(data)
+    n_pair_bytes = header_size - _PREFIX_SIZE
     if not 0 <= n_pair_bytes <= _MAX_HEADER_SIZE or n_pair_bytes % _PAIR_SIZE:
         raise RemoteProtocolError(
             "TokenizerFile.header_size",
             expected=f"{_PREFIX_SIZE} and a multiple of {_PAIR_SIZE}, at most {_MAX_HEADER_SIZE}",
-            got=str(prefix.header_size),
+            got=str(header_size),
             offset=4,
         )
-    header, _ = _take(data, 0, prefix.header_size, "TokenizerFile.pairs")
+    header, _ = _take(data, 0, header_size, "TokenizerFile.pairs")
     pairs = []
     for i, pair in enumerate(TOKENIZER_HEADER.parse(header).pairs):
         try:
@@ -178,6 +181,27 @@ def _decode_header(data: bytes) -> tuple[tuple[TokenizerKey, int], ...]:
                 hint="the file is newer than this program, or damaged",
             ) from None
     return tuple(pairs)
+
+
+def _check_magic(data: bytes) -> int:
+    """Return the size of the header that a file has, by its first bytes. Raises RemoteProtocolError."""
+    head, _ = _take(data, 0, _PREFIX_SIZE, "TokenizerFile.magic")
+    prefix = TOKENIZER_PREFIX.parse(head)
+    if prefix.magic == TOKENIZER_MAGIC:
+        return int(prefix.header_size)
+    old = prefix.magic == _OLD_MAGIC
+    kind = None if old else recognise_file(data)
+    if old:
+        hint = "an old tokenizer format, convert the tokenizer again"
+    else:
+        hint = "not a tokenizer file" + ("" if kind is None else f": {kind.advice}")
+    raise RemoteProtocolError(
+        "TokenizerFile.magic",
+        expected=f"{TOKENIZER_MAGIC:#x}",
+        got=f"{prefix.magic:#x}" if kind is None else kind.name,
+        offset=0,
+        hint=hint,
+    )
 
 
 #: Lowest value of each key; the others are not looked at.
@@ -257,8 +281,8 @@ def _take(data: bytes, start: int, length: int, path: str) -> tuple[bytes, int]:
     if end > len(data):
         raise RemoteProtocolError(
             path,
-            expected=f"{length} bytes",
-            got=f"{len(data) - start}, {end - len(data)} bytes are missing",
+            expected=counted(length, "byte"),
+            got=f"{len(data) - start}, {counted(end - len(data), 'byte')} missing",
             offset=start,
             hint="the file is truncated",
         )
@@ -291,6 +315,9 @@ def _decode_tokens(
         at += length
     if at != size:
         raise RemoteProtocolError(
-            "TokenizerFile", expected=f"its end after {at} bytes", got=f"{size - at} bytes more", offset=at
+            "TokenizerFile",
+            expected=f"its end after {at} bytes",
+            got=f"{counted(size - at, 'byte')} more",
+            offset=at,
         )
     return tuple(pieces), tuple(scores)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from dllama_proto.enums import FloatType, PointerSource, PointerType, SyncType
 from dllama_proto.fault import Fault
 from dllama_proto.floats import BLOCK_SIZE, is_whole_blocks, n_bytes
+from dllama_proto.formatting import counted
 from dllama_proto.limits import Limits
 from dllama_proto.messages import (
     ControlPacket,
@@ -177,7 +178,7 @@ def _verify_weight_size(path: str, size: Size3D, limits: Limits) -> Iterator[Fau
 
 
 def _broken_blocks(path: str, float_type: FloatType, n: int) -> Fault:
-    return Fault(path, f"whole {float_type.name} blocks of {BLOCK_SIZE} values", f"{n} values")
+    return Fault(path, f"whole {float_type.name} blocks of {BLOCK_SIZE} values", counted(n, "value"))
 
 
 def _verify_extent(path: str, size: Size3D, limits: Limits) -> Iterator[Fault]:
@@ -213,7 +214,7 @@ def _verify_sync(path: str, sync: SyncConfig, net: NetConfig) -> Iterator[Fault]
 def _verify_slices(path: str, size: Size3D, n_nodes: int) -> Iterator[Fault]:
     """Check that a row can be cut into one slice for each node."""
     if size.x % n_nodes or not is_whole_blocks(size.float_type, size.x // n_nodes):
-        yield Fault(path, f"rows that {n_nodes} nodes can share in whole blocks", _shape(size))
+        yield Fault(path, f"rows that {counted(n_nodes, 'node')} can share in whole blocks", _shape(size))
 
 
 def _verify_name(path: str, op: OpConfig, weights: dict[WeightKey, str]) -> Iterator[Fault]:
@@ -234,7 +235,7 @@ def _verify_pointer(path: str, pointer: Pointer, net: NetConfig, node: NodeConfi
         return
     size = holders[pointer.index].size
     if size.y != net.n_batches:
-        yield Fault(f"{path}.index", f"{what} of {net.n_batches} rows", _shape(size))
+        yield Fault(f"{path}.index", f"{what} of {counted(net.n_batches, 'row')}", _shape(size))
     elif pointer.type is PointerType.BATCHED_SLICE:
         yield from _verify_slices(f"{path}.index", size, net.n_nodes)
 
@@ -309,6 +310,6 @@ def verify_control_packet(packet: ControlPacket, n_batches: int, seq_len: int | 
     elif not packet.is_stop and seq_len is not None and packet.position + packet.batch_size > seq_len:
         yield Fault(
             "ControlPacket.position",
-            f"at most {seq_len - packet.batch_size} for {packet.batch_size} rows, seq_len being {seq_len}",
+            f"at most {seq_len - packet.batch_size} for {counted(packet.batch_size, 'row')} and seq_len {seq_len}",
             str(packet.position),
         )

@@ -5,14 +5,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dllama_worker.root.completion import Completion, StopReason, Timings
+    from dllama_worker.root.options import ClusterOptions, GenerationOptions
+    from dllama_worker.root.root import Root
     from dllama_worker.worker.options import WorkerOptions
     from dllama_worker.worker.worker import Worker
 
     __version__: str
 
-__all__ = ["Worker", "WorkerOptions"]
+__all__ = [
+    "ClusterOptions",
+    "Completion",
+    "GenerationOptions",
+    "Root",
+    "StopReason",
+    "Timings",
+    "Worker",
+    "WorkerOptions",
+]
 
-_HOMES = {"Worker": "dllama_worker.worker.worker", "WorkerOptions": "dllama_worker.worker.options"}
+_HOMES = {
+    "ClusterOptions": "dllama_worker.root.options",
+    "Completion": "dllama_worker.root.completion",
+    "GenerationOptions": "dllama_worker.root.options",
+    "Root": "dllama_worker.root.root",
+    "StopReason": "dllama_worker.root.completion",
+    "Timings": "dllama_worker.root.completion",
+    "Worker": "dllama_worker.worker.worker",
+    "WorkerOptions": "dllama_worker.worker.options",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""How the words of a command line become values; what is wrong with one is told in its own words."""
+"""How the words of a command line become values; each says itself what is wrong with it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,27 @@ from dllama_proto.endpoint import Endpoint, parse_host, repeated
 
 __all__ = [
     "EachOnce",
+    "Extend",
     "argument",
     "at_least",
+    "between",
     "endpoint",
     "host",
+    "keepalive",
     "network",
     "not_negative",
     "parse_size",
+    "patience",
     "port",
     "seconds",
     "size",
 ]
 
 _SIZE = re.compile(r"(\d{1,18}(?:\.\d{1,18})?)([KMGT]?)B?")
+#: Of any wait: what every clock and socket of a system can be told.
+_MAX_SECONDS = 1e6
+#: MAX_TCP_KEEPIDLE of Linux (include/net/tcp.h).
+_MAX_IDLE_SECONDS = 32767
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
@@ -40,8 +48,8 @@ def argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return read
 
 
-class EachOnce(argparse.Action):
-    """Stores endpoints, and refuses one that is there twice, in whatever way it is written."""
+class Extend(argparse.Action):
+    """Stores a list. Given again, the flag adds to it; a default, or what a file of settings has, is replaced."""
 
     def __call__(
         self,
@@ -50,20 +58,43 @@ class EachOnce(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        """Store them. Raises ArgumentError."""
-        twice = repeated(values)
+        """Store the values. Raises ArgumentError where a subclass does."""
+        stored = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, self.joined([] if stored is self.default else stored, values))
+
+    def joined(self, stored: list[Any], values: list[Any]) -> list[Any]:
+        """Return what is stored from now on."""
+        return [*stored, *values]
+
+
+class EachOnce(Extend):
+    """Stores endpoints, and refuses one that is there twice, in whatever way it is written."""
+
+    def joined(self, stored: list[Any], values: list[Any]) -> list[Any]:
+        """Return all of them. Raises ArgumentError."""
+        endpoints = super().joined(stored, values)
+        twice = repeated(endpoints)
         if twice is not None:
             raise argparse.ArgumentError(self, f"{twice} is there twice: name each once")
-        setattr(namespace, self.dest, values)
+        return endpoints
 
 
 def at_least(least: int) -> Callable[[str], int]:
     """Return a reader of whole numbers from ``least`` on."""
+    return _whole_number(least, None)
 
+
+def between(least: int, most: int) -> Callable[[str], int]:
+    """Return a reader of whole numbers from ``least`` to ``most``."""
+    return _whole_number(least, most)
+
+
+def _whole_number(least: int, most: int | None) -> Callable[[str], int]:
     def parse(text: str) -> int:
         value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"expected {least} or more, got {value}")
+        if value < least or (most is not None and value > most):
+            bounds = f"{least} or more" if most is None else f"{least} to {most}"
+            raise argparse.ArgumentTypeError(f"expected {bounds}, got {value}")
         return value
 
     parse.__name__ = "whole number"
@@ -78,24 +109,48 @@ def not_negative(text: str) -> float:
     return value
 
 
+def patience(text: str) -> float:
+    """Read how long to wait: less than eleven days, where 0 has a meaning of its own."""
+    value = float(text)
+    if not 0 <= value < _MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"expected seconds, 0 to less than {_MAX_SECONDS:g}, got {text}")
+    return value
+
+
+def keepalive(text: str) -> float:
+    """Read after how many idle seconds TCP asks: what Linux takes for TCP_KEEPIDLE."""
+    value = float(text)
+    if not 0 < value <= _MAX_IDLE_SECONDS:
+        raise argparse.ArgumentTypeError(
+            f"expected seconds, more than 0, at most {_MAX_IDLE_SECONDS}, got {text}"
+        )
+    return value
+
+
 def seconds(text: str) -> float:
     """Read how long to wait: more than nothing, less than eleven days."""
     value = float(text)
-    if not 0 < value < 1e6:
+    if not 0 < value < _MAX_SECONDS:
         raise argparse.ArgumentTypeError(f"expected seconds, more than 0, got {text}")
     return value
 
 
 def port(text: str) -> int:
     """Read a port, 0 for any."""
-    value = int(text)
+    value = int(text) if text.isascii() and text.isdigit() and len(text) <= len("65535") else -1
     if not 0 <= value <= 65535:
-        raise argparse.ArgumentTypeError(f"expected 0 to 65535, got {value}")
+        hint = ": the host has a flag of its own" if ":" in text else ""
+        raise argparse.ArgumentTypeError(f"expected 0 to 65535, got {text}{hint}")
     return value
 
 
 def network(text: str) -> IPv4Network | IPv6Network:
     """Read an address or a network in CIDR notation."""
+    if "," in text:
+        words = " ".join(re.findall(r"[^\s,]+", text))
+        raise argparse.ArgumentTypeError(
+            f"expected one network, got {text!r}: separate them by spaces: {words}"
+        )
     try:
         return ip_network(text)
     except ValueError as error:

@@ -1,65 +1,73 @@
-"""What can end a session or the process, by who is to blame, and the exit code that says so.
+"""What can end a session or the process, by who is to blame.
 
-The protocol's own :class:`~dllama_proto.errors.ProtocolError` joins these: a
-:class:`~dllama_proto.errors.RemoteProtocolError` is the peer's fault, a ``LocalProtocolError`` a bug of ours.
+The errors of :mod:`dllama_proto.errors` and :mod:`dllama_ops.errors` join these. How a command ends with any of
+them is decided by :mod:`dllama_proto.exit_codes`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import IntEnum
+from typing import ClassVar
 
-from dllama_proto.errors import LocalProtocolError, RemoteProtocolError
+from dllama_proto.exit_codes import ExitCode
+from dllama_proto.formatting import counted
 
 __all__ = [
     "BadLogits",
     "ConfigRejected",
-    "ExitCode",
     "InternalError",
     "MachineError",
     "NodeError",
     "PeerLost",
+    "PeerRefused",
     "UsageError",
     "WeightMismatch",
-    "exit_code",
+    "cannot_listen",
+    "reason_of",
 ]
 
 
-class ExitCode(IntEnum):
-    """How a command ends."""
-
-    OK = 0
-    #: A bug of ours.
-    INTERNAL = 1
-    #: Wrong arguments or an unusable file: the caller's to mend.
-    USAGE = 2
-    #: Another node went away, broke the protocol or asked for what cannot be done.
-    PEER = 3
-    #: The machine lacks something: a free port, memory.
-    MACHINE = 4
-
-
 class NodeError(Exception):
-    """Base of what a node raises on purpose; ``exit_code`` is what a command ends with."""
+    """Base of what a node raises on purpose."""
 
-    exit_code = ExitCode.INTERNAL
+    exit_code: ClassVar[ExitCode] = ExitCode.BUG
 
 
 class UsageError(NodeError):
     """The caller asked for something impossible: a file that is no model, an unknown kernel set."""
 
-    exit_code = ExitCode.USAGE
+    exit_code = ExitCode.CALLER
 
 
 class PeerLost(NodeError):
-    """Another node is gone or out of reach: closed, reset, timed out. ``node`` says which, as people do."""
+    """Another node is gone or out of reach: closed, reset, timed out. ``node`` says which, as people do.
+
+    ``hung_up`` tells that it closed the connection between two messages: it knows why, this node doesn't.
+    """
 
     exit_code = ExitCode.PEER
+    verb: ClassVar[str] = ""
 
-    def __init__(self, node: str, reason: str) -> None:
+    def __init__(self, node: str, reason: str, *, hung_up: bool = False) -> None:
         self.node = node
         self.reason = reason
-        super().__init__(f"{node}: {reason}")
+        self.hung_up = hung_up
+        super().__init__(f"{node}{self.verb}: {reason}")
+
+    def with_hint(self, hint: str) -> PeerLost:
+        """Return the same error with a text behind its reason, if that is not empty, and the same cause."""
+        if not hint:
+            return self
+        told = type(self)(self.node, f"{self.reason}; {hint}", hung_up=self.hung_up)
+        told.__cause__ = self.__cause__
+        return told
+
+
+class PeerRefused(PeerLost):
+    """A worker cannot go on, and said why: ``reason`` is in its own words."""
+
+    exit_code = ExitCode.PEER
+    verb = " refuses"
 
 
 class ConfigRejected(NodeError):
@@ -69,8 +77,9 @@ class ConfigRejected(NodeError):
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
-        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
-        super().__init__(f"the root's configuration has {count}: " + "; ".join(self.faults))
+        super().__init__(
+            f"the root's configuration has {counted(len(self.faults), 'fault')}: " + "; ".join(self.faults)
+        )
 
 
 class WeightMismatch(NodeError):
@@ -94,17 +103,14 @@ class MachineError(NodeError):
 class InternalError(NodeError):
     """A bug of this project: please report it."""
 
-    exit_code = ExitCode.INTERNAL
+    exit_code = ExitCode.BUG
 
 
-def exit_code(error: BaseException) -> ExitCode:
-    """Return what a command that failed with ``error`` ends with."""
-    if isinstance(error, NodeError):
-        return error.exit_code
-    if isinstance(error, RemoteProtocolError):
-        return ExitCode.PEER
-    if isinstance(error, LocalProtocolError):
-        return ExitCode.INTERNAL
-    if isinstance(error, MemoryError | OSError):
-        return ExitCode.MACHINE
-    return ExitCode.INTERNAL
+def reason_of(error: OSError) -> str:
+    """Return what the system says, without the address that ``create_server`` adds to it."""
+    return (error.strerror or str(error)).partition(" (while attempting")[0]
+
+
+def cannot_listen(where: str, error: OSError, advice: str) -> MachineError:
+    """Return the error of a listener that could not be made: where, why, and what to do."""
+    return MachineError(f"cannot listen on {where}: {reason_of(error)}; {advice}")

@@ -11,10 +11,11 @@ import logging
 import math
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 from dllama_proto.json_text import json_text
 from dllama_proto.printable import printable
+from dllama_proto.terminal import end_running_line
 
 __all__ = ["LOGGER_NAME", "LOG_FORMATS", "LOG_LEVELS", "set_up_logging"]
 
@@ -34,7 +35,7 @@ def _finite(value: Any) -> Any:
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        """Return ``12:30:59 [session] message``; what is not ordinary says its level."""
+        """Return ``12:30:59 [session] message``; every level but info is named before the message."""
         clock = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         level = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
         session = getattr(record, "session", None)
@@ -62,10 +63,19 @@ class _JsonFormatter(logging.Formatter):
         return json_text(_finite(entry), default=str)
 
 
+class _LineHandler(logging.StreamHandler[TextIO]):
+    """A handler whose lines begin at the left, also while text is shown that stands in the middle of a line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record. As every handler, it tells of its own errors itself."""
+        end_running_line(self.stream)
+        super().emit(record)
+
+
 def set_up_logging(level: str, log_format: str) -> None:
     """Send this project's log lines to standard error; what other libraries log is left alone."""
     logger = logging.getLogger(LOGGER_NAME)
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _LineHandler(sys.stderr)
     handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
     logger.handlers[:] = [handler]
     logger.setLevel(level.upper())

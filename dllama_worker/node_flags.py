@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from dllama_worker.arguments import at_least
+from dllama_worker.arguments import between
 from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS
 
 __all__ = ["add_compute_flags", "add_ignored_flags", "add_log_flags", "add_trace_flag"]
@@ -14,14 +14,24 @@ __all__ = ["add_compute_flags", "add_ignored_flags", "add_log_flags", "add_trace
 _Add = Callable[..., argparse.Action]
 
 
-def add_compute_flags(add: _Add) -> None:
-    """Add how many threads compute, and with which kernels."""
-    add("--nthreads", type=at_least(1), default=1, metavar="N", help="threads to compute with (default: 1)")
+#: Threads beyond any machine; more are a slip of the hand.
+_MAX_THREADS = 4096
+
+
+def add_compute_flags(add: _Add, share: str = "") -> None:
+    """Add how many threads compute, and with which kernels; ``share`` is what is said of the default."""
+    add(
+        "--nthreads",
+        type=between(1, _MAX_THREADS),
+        default=0,
+        metavar="N",
+        help=f"threads to compute with (default: the physical cores that this process may use{share})",
+    )
     add(
         "--kernels",
         default="",
-        metavar="PLUGIN[:VARIANT],…",
-        help="kernels to prefer (see dllama-ops list)",
+        metavar="[only:]PLUGIN[:VARIANT],…",
+        help="plugins whose kernels come first; with only: no others compute (see dllama-ops list)",
     )
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from dllama_proto.exit_codes import ExitCode, error_text, exit_code
 from dllama_proto.formatting import format_bytes
 from dllama_proto.terminal import Table, Terminal
 from dllama_worker.logs import LOGGER_NAME
@@ -64,6 +65,14 @@ class Report:
         """Say what failed; ``traceback`` adds where, which only a bug of ours needs."""
         self._log.error(message, exc_info=traceback, extra=self._extra(event, fields))
 
+    def failure(self, event: str, error: Exception) -> ExitCode:
+        """Say what ended the command, a bug with its traceback, and return the exit code; 0 is not told."""
+        code = exit_code(error)
+        if code is not ExitCode.DONE:
+            traceback = error if code is ExitCode.BUG else None
+            self.error(event, error_text(error), traceback=traceback, kind=type(error).__name__)
+        return code
+
     def _extra(self, event: str, fields: dict[str, Any]) -> dict[str, Any]:
         return {"event": event, "session": self._session, "fields": fields}
 
@@ -79,20 +88,26 @@ class Report:
         self._terminal.table(table)
 
     @contextmanager
-    def progress(self, event: str, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show how many of ``total`` bytes are done; yields what to call with each number of new bytes."""
+    def progress(
+        self, event: str, title: str, total: int, unit: str = ""
+    ) -> Iterator[Callable[[int], None]]:
+        """Show how many of ``total`` bytes are done, or of what ``unit`` names.
+
+        Yields what to call with each number of new ones.
+        """
         if self._terminal is None:
-            yield _Lines(self, event, title, total).advance
+            yield _Lines(self, event, title, total, unit).advance
             return
-        with self._terminal.progress(title, total) as advance:
+        with self._terminal.progress(title, total, unit) as advance:
             yield advance
 
 
 class _Lines:
     """Progress as a log line now and then."""
 
-    def __init__(self, report: Report, event: str, title: str, total: int) -> None:
+    def __init__(self, report: Report, event: str, title: str, total: int, unit: str) -> None:
         self._report, self._event, self._title, self._total = report, event, title, total
+        self._unit = unit
         self._done = 0
         self._started = self._told = time.monotonic()
 
@@ -106,8 +121,11 @@ class _Lines:
         left = max(0, self._total - self._done) / rate if rate else float("inf")
         self._report.info(
             self._event,
-            f"{self._title}: {format_bytes(self._done)} of {format_bytes(self._total)}, "
-            f"{format_bytes(rate)}/s, {left:.0f} s left",
-            bytes=self._done,
+            f"{self._title}: {self._amount(self._done)} of {self._amount(self._total)}, "
+            f"{self._amount(rate)}/s, {left:.0f} s left",
+            **{self._unit or "bytes": self._done},
             total=self._total,
         )
+
+    def _amount(self, n: float) -> str:
+        return f"{n:.0f} {self._unit}" if self._unit else format_bytes(n)

@@ -10,19 +10,24 @@ __all__ = [
     "CONFIGURE",
     "DIAL",
     "DOCTOR_PEER",
+    "FAREWELL",
+    "FAREWELL_DRAIN",
     "GREETING",
     "HANDSHAKE",
     "HANG_UP",
     "KEEPALIVE",
+    "LATE_GREETING",
     "LISTEN_AGAIN",
     "LOCAL_END",
     "LOCAL_START",
     "METRICS_REQUEST",
     "PROBE",
     "RECONNECT",
+    "REFUSAL",
     "SYNC",
     "TAP_DIAL",
     "UNLISTED",
+    "WAIT",
 ]
 
 # Worker and root ------------------------------------------------------------------------------------
@@ -47,10 +52,25 @@ HANG_UP = 0.5
 #: Connections from addresses that are not in the root's list wait so long for ones that are.
 UNLISTED = 2.0
 
+#: A worker that cannot go on has so long to send its reason; beside it, the next session may already begin.
+FAREWELL = 1.0
+
+#: After it a worker drops for so long what the root still sends, so that closing does not destroy the reason.
+FAREWELL_DRAIN = 2.0
+
+#: Who connects during a session has so long to greet, and is then told that the worker serves another root.
+LATE_GREETING = 2.0
+
 # The root -------------------------------------------------------------------------------------------
 
 #: The root waits so long for a worker to accept a connection. A wrong address must be told soon.
 DIAL = 5.0
+
+#: The root tries for so long to connect to a worker that is not there yet; 0 ends it at once (``--wait``).
+WAIT = 0.0
+
+#: When a worker is lost before all are ready, the root looks for so long whether another one says why.
+REFUSAL = 0.5
 
 #: The root waits so long for a worker to answer its greeting.
 GREETING = 5.0

@@ -1,6 +1,7 @@
 """What holds of every package: light imports, sorted and true ``__all__``, types that travel along.
 
-Whose sockets are, and who writes JSON. Which package may import which is checked by import-linter (``make lint``).
+Whose sockets are, who prints, and who writes JSON. Which package may import which is checked by import-linter
+(``make lint``).
 """
 
 from __future__ import annotations
@@ -65,6 +66,11 @@ def loaded_by(*imports: str) -> set[str]:
         ("dllama_proto.enums", {"construct"}),
         ("dllama_ops", {"construct", "numpy", "dllama_worker"}),
         ("dllama_ops.reference", {"construct", "dllama_proto.connection", "dllama_proto.schemas"}),
+        (
+            "dllama_proto.testing",
+            {"socket", "selectors", "asyncio", "threading", "dllama_ops", "dllama_worker"},
+        ),
+        ("dllama_worker", {"numpy", "construct", "pluggy", "dllama_worker.root", "dllama_worker.worker"}),
         ("dllama_proto.connection", {"socket", "selectors", "asyncio", "dllama_ops", "dllama_worker"}),
         ("dllama_worker.__main__", {"numpy", "construct", "pluggy"}),
         ("dllama_worker.worker.cli", {"numpy", "construct", "pluggy"}),
@@ -106,9 +112,12 @@ def test_every_package_is_typed(package: str) -> None:
 KNOW_SOCKETS = {
     "dllama_worker.node.transport": "every connection between nodes",
     "dllama_worker.node.socket_options": "their options, for the transport",
+    "dllama_worker.node.tls_socket": "TLS on them, for the transport",
+    "dllama_worker.worker.tls_acceptor": "shakes hands before it hands over",
+    "dllama_worker.tunnel.proxy": "passes on what it does not understand",
     "dllama_worker.worker.listener": "listens and accepts",
     "dllama_worker.worker.mesh": "dials",
-    "dllama_worker.root.cluster": "dials",
+    "dllama_worker.root.dial": "dials",
     "dllama_worker.worker.resolver": "asks for addresses",
     "dllama_worker.worker.wakeup": "wakes another thread",
     "dllama_worker.doctor.network_checks": "tries whether one can listen or dial",
@@ -120,6 +129,9 @@ KNOW_SOCKETS = {
 USE_SOCKETS = {
     "dllama_worker.node.transport",
     "dllama_worker.node.socket_options",
+    "dllama_worker.node.tls_socket",
+    "dllama_worker.tunnel.proxy",
+    "dllama_worker.worker.tls_acceptor",
     "dllama_worker.worker.wakeup",
     "dllama_worker.monitoring.server",
     "dllama_worker.tap.proxy",
@@ -189,9 +201,94 @@ def test_what_counts_as_a_use_of_a_socket(text: str, used: set[str]) -> None:
     assert uses_of_sockets(ast.parse(text)) == used
 
 
+# Printing --------------------------------------------------------------------------------------------------
+
+#: The one module of these packages that prints. ``dllama_ops`` prints its own tables, escaped as these are.
+PRINTS = "dllama_proto.terminal"
+PRINTING_PACKAGES = ("dllama_proto", "dllama_worker")
+
+#: What may be asked of a standard stream where nothing is written to it.
+ASKED_OF_STREAMS = {"encoding", "fileno", "flush", "isatty"}
+WRITERS = {"write", "writelines"}
+
+
+def is_stream(node: ast.AST) -> bool:
+    """Whether an expression is standard output or standard error, in Python's words."""
+    return ast.unparse(node).removesuffix(".buffer").removesuffix("__") in {
+        f"{module}{dunder}{name}"
+        for module in ("", "sys.")
+        for dunder in ("", "__")
+        for name in ("stdout", "stderr")
+    }
+
+
+def ways_of_printing(source: ast.Module) -> set[str]:
+    """What a module does that prints, or that could: in words, so that a failure says what to mend.
+
+    A standard stream may be passed to somebody else, who then prints; its own methods may not be used, nor those
+    of a variable that has it.
+    """
+    found = set()
+    streams = set()
+    for node in ast.walk(source):
+        if isinstance(node, ast.Assign) and any(map(is_stream, ast.walk(node.value))):
+            streams |= {ast.unparse(target) for target in node.targets}
+    for node in ast.walk(source):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.split(".")[0] == "rich"}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imported = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name for name in imported if name.startswith(("rich.", "sys.std"))}
+        elif isinstance(node, ast.Name) and node.id == "print":
+            found.add("print")
+        elif isinstance(node, ast.Attribute):
+            standard = is_stream(node.value) and not is_stream(node) and node.attr not in ASKED_OF_STREAMS
+            if (
+                standard
+                or (node.attr in WRITERS and ast.unparse(node.value) in streams)
+                or ast.unparse(node) in ("os.write", "traceback.print_exc", "traceback.print_exception")
+            ):
+                found.add(ast.unparse(node))
+    return found
+
+
+def printing_modules() -> list[str]:
+    names = [*modules(), *(f"{package}.__main__" for package in PACKAGES)]
+    return [name for name in names if name.startswith(PRINTING_PACKAGES)]
+
+
+@pytest.mark.parametrize("module", printing_modules())
+def test_one_module_prints(module: str) -> None:
+    assert bool(ways_of_printing(source_of(module))) == (module == PRINTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "ways"),
+    [
+        ("print(1)", {"print"}),
+        ("show = print", {"print"}),
+        ("sys.stdout.write(text)", {"sys.stdout.write"}),
+        ("sys.stderr.buffer.write(data)", {"sys.stderr.buffer.write"}),
+        ("sys.__stderr__.writelines(lines)", {"sys.__stderr__.writelines"}),
+        ("out = sys.stdout if out is None else out\nout.write(text)", {"out.write"}),
+        ("from sys import stderr", {"sys.stderr"}),
+        ("import rich.console", {"rich.console"}),
+        ("def f():\n    from rich import progress", {"rich.progress"}),
+        ("from rich.table import Table", {"rich.table.Table"}),
+        ("os.write(2, data)", {"os.write"}),
+        ("traceback.print_exc()", {"traceback.print_exc"}),
+        ("print_line(text, sys.stderr)", set()),
+        ("sys.stdout.flush()\nsys.stderr.isatty()", set()),
+        ("with path.open('w') as file:\n    file.write(text)", set()),
+    ],
+)
+def test_what_counts_as_printing(text: str, ways: set[str]) -> None:
+    assert ways_of_printing(ast.parse(text)) == ways
+
+
 # JSON ------------------------------------------------------------------------------------------------------
 
-#: The modules that write JSON text themselves. ``dllama_ops`` cannot import the protocol's writer.
+#: The modules that write JSON text themselves.
 WRITE_JSON = {
     "dllama_proto.json_text": "for all others",
     "dllama_worker.root.chat.jinja": "a filter of chat templates, whose text is for a model",
@@ -225,7 +322,7 @@ def test_json_text_has_one_writer() -> None:
     names = {
         name for name in [*modules(), *(f"{p}.__main__" for p in PACKAGES)] if writes_json(source_of(name))
     }
-    assert {name for name in names if not name.startswith("dllama_ops.")} == set(WRITE_JSON)
+    assert names == set(WRITE_JSON)
 
 
 @pytest.mark.parametrize(

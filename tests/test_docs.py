@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -30,8 +31,10 @@ from dllama_ops.kernel import BoundOp
 from dllama_ops.params import NoParams
 from dllama_ops.reference.specs import OPS as KERNEL_OPS
 from dllama_ops.testing import check_kernel, random_case
+from dllama_proto import events as connection_events
 from dllama_proto.cli import main as proto_main
 from dllama_proto.connection import NEED_DATA
+from dllama_proto.dissect import events as dissect_events
 from dllama_proto.enums import FloatType, OpCode, OpQuantType
 from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.messages import EmptyConfig
@@ -146,6 +149,68 @@ def test_the_kernels_page_has_every_op_with_its_keys() -> None:
     text = (ROOT / "docs/kernels.md").read_text()
     start = text.index("| op | `params` | weight |")
     assert text[start:].partition("\n\n")[0].splitlines()[2:] == op_rows()
+
+
+# Events ---------------------------------------------------------------------------------------------
+
+
+def fields_on_page() -> dict[str, list[tuple[str, str]]]:
+    """The classes of the page of events, each with the fields and types of its table."""
+    text = (ROOT / "docs/events.md").read_text()
+    sections = re.split(r"^### `(\w+)`$", text, flags=re.M)[1:]
+    return {
+        name: [
+            (field, kind.replace("\\|", "|"))
+            for field, kind in re.findall(
+                r"^\| `(\w+)` \| `([^`]+)` \|", section.partition("\n## ")[0], re.M
+            )
+        ]
+        for name, section in zip(sections[::2], sections[1::2], strict=True)
+    }
+
+
+def fields_of(record: type[Any]) -> list[tuple[str, str]]:
+    """The fields and properties that a class adds to those of its base, with their types as written."""
+    inherited = {field.name for base in record.__mro__[1:] if is_dataclass(base) for field in fields(base)}
+    own = [(field.name, str(field.type)) for field in fields(record) if field.name not in inherited]
+    properties = [
+        (name, str(value.fget.__annotations__["return"]))
+        for name, value in vars(record).items()
+        if isinstance(value, property)
+    ]
+    return own + properties
+
+
+def event_classes() -> dict[str, type[Any]]:
+    """Every class of events, of captures and of connections, and what they refer to."""
+    return {
+        name: value
+        for module in (dissect_events, connection_events)
+        for name in module.__all__
+        if is_dataclass(value := getattr(module, name)) and isinstance(value, type)
+    }
+
+
+def test_the_events_page_has_every_event_with_its_fields_and_types() -> None:
+    expected = {name: fields_of(record) for name, record in event_classes().items()}
+    assert set(expected) >= {"WireEvent", "SliceEvent", "Stream", "SliceData", "Closed"}
+    assert fields_on_page() == expected
+
+
+def test_the_events_page_names_every_kind() -> None:
+    text = (ROOT / "docs/events.md").read_text()
+    assert [
+        kind.name for kind in dissect_events.Kind if not re.search(rf"`(Kind\.)?{kind.name}`", text)
+    ] == []
+
+
+def test_the_program_of_the_events_page_runs(
+    files_of_the_dissect_page: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module_of(block_with(ROOT / "docs/events.md", "event.place.layer == 0"), "events_page")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 10
+    assert all(len(line.split()) == 4 for line in lines)
 
 
 # Lines ----------------------------------------------------------------------------------------------

@@ -51,6 +51,8 @@ def test_the_settings_file_is_one() -> None:
     arguments = parse_arguments(make_parser, ["--config", str(PACKAGING / "worker.toml")])
     assert (arguments.host, arguments.port, arguments.metrics_port) == ("0.0.0.0", 9990, 9100)  # noqa: S104
     assert arguments.metrics_host == "127.0.0.1"
+    # Whoever copies it opens the worker to nobody by accident.
+    assert [str(network) for network in arguments.allow] == ["192.168.1.0/24"]
 
 
 def test_the_units_command_is_the_workers() -> None:
@@ -67,7 +69,7 @@ def test_the_images_command_and_its_probe_fit_each_other() -> None:
 
 
 def test_the_compose_file_is_four_nodes_that_find_each_other() -> None:
-    from dllama_worker.root.cli import make_parser as make_root_parser
+    from dllama_worker.root.flags import make_parser as make_root_parser
 
     [compose] = yaml_documents(COMPOSE)
     services = compose["services"]

@@ -10,7 +10,7 @@ import pytest
 
 from dllama_worker import timeouts
 from dllama_worker.doctor import cli as doctor_cli
-from dllama_worker.root import cli as root_cli
+from dllama_worker.root import flags as root_flags
 from dllama_worker.root.options import RootOptions
 from dllama_worker.worker import flags as worker_flags
 from dllama_worker.worker.options import WorkerOptions
@@ -22,6 +22,7 @@ _FLAGS = {
     "--keepalive": timeouts.KEEPALIVE,
     "--handshake-timeout": timeouts.HANDSHAKE,
     "--reconnect": timeouts.RECONNECT,
+    "--wait": timeouts.WAIT,
 }
 
 
@@ -52,7 +53,7 @@ def test_options_and_command_lines_have_the_same_defaults() -> None:
     assert (worker.sync_timeout, worker.keepalive, worker.handshake_timeout) == (
         said["sync_timeout"], said["keepalive"], said["handshake_timeout"],
     ) == (timeouts.SYNC, timeouts.KEEPALIVE, timeouts.HANDSHAKE)  # fmt: skip
-    said = _options(root_cli.make_parser(), "inference", "--prompt", "x")
+    said = _options(root_flags.make_parser(), "inference", "--prompt", "x")
     assert (root.sync_timeout, root.reconnect) == (said["sync_timeout"], said["reconnect"])
     assert (root.sync_timeout, root.reconnect) == (timeouts.SYNC, timeouts.RECONNECT)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from dllama_ops.bench.measure import Measurement
+from dllama_proto.exit_codes import CommandError
+from dllama_proto.json_text import json_text
+from dllama_proto.printable import printable
 
-__all__ = ["as_json", "as_text", "save_roofline"]
+__all__ = ["as_json", "as_text", "check_plot", "save_roofline"]
 
 _HEADINGS = ("op", "key", "rows", "kernel", "ms", "G/s", "GB/s", "of memory")
 
@@ -33,7 +36,7 @@ def _row(each: Measurement, bandwidth: float) -> tuple[str, ...]:
         each.workload.name,
         str(each.workload.key),
         str(each.workload.batch_size),
-        each.kernel,
+        printable(each.kernel),
         f"{each.seconds * 1e3:.3f}",
         f"{each.giga_products:.1f}",
         f"{each.gigabytes:.1f}",
@@ -57,7 +60,15 @@ def as_json(measurements: Sequence[Measurement], bandwidth: float, **facts: Any)
         }
         for each in measurements
     ]
-    return json.dumps({**facts, "memory_gigabytes_per_second": bandwidth, "results": results}, indent=2)
+    return json_text({**facts, "memory_gigabytes_per_second": bandwidth, "results": results}, indent=2)
+
+
+def check_plot(path: Path) -> None:
+    """Make sure, before anything is measured, that a picture can be drawn. Raises CommandError."""
+    if find_spec("matplotlib") is None:
+        raise CommandError("--plot needs matplotlib, which is not installed: pip install matplotlib")
+    if not path.parent.is_dir():
+        raise CommandError(f"--plot: {path.parent}: there is no such folder")
 
 
 def save_roofline(path: Path, measurements: Sequence[Measurement], bandwidth: float) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from dllama_ops.errors import KernelChoiceError, PluginFailure, listed
 from dllama_ops.kernel import BoundOp, CompiledSegment, KernelFactory, KernelKey
 from dllama_ops.plugins import OpsPluginManager
-from dllama_ops.table import LAST_RESORT, KernelEntry, Preference, build_kernel_table, parse_preference
+from dllama_ops.preference import ONLY, Preference, parse_preferences
+from dllama_ops.table import LAST_RESORT, KernelEntry, build_kernel_table
 from dllama_ops.testing import CompileSegment
 from dllama_proto.enums import OpCode
 
@@ -44,13 +45,17 @@ def select(manager: OpsPluginManager, wanted: str = "", ops: Collection[OpCode] 
     With op codes no segments are chosen. Raises KernelChoiceError where there is no such plugin or variant,
     or where what was named offers nothing on this machine.
     """
-    # With a preference nothing clashes: every offer is checked, whichever would be chosen.
-    table = build_kernel_table(manager, prefer=LAST_RESORT)
+    # With one plugin only nothing clashes: every offer is checked, whichever would be chosen.
+    table = build_kernel_table(manager, prefer=f"{ONLY}:{LAST_RESORT}")
     preference = _parse(wanted)
     broken = tuple(
         failure for failure in table.failures if preference is None or failure.plugin == preference.plugin
     )
-    entries = [entry for entry in table.entries if preference is None or preference.admits(entry)]
+    entries = [
+        entry
+        for entry in table.entries
+        if preference is None or preference.admits(entry.plugin, entry.variant)
+    ]
     compilers = [
         compiler
         for name, hook in manager.implementers("dllama_compile_segment")
@@ -75,10 +80,10 @@ def select(manager: OpsPluginManager, wanted: str = "", ops: Collection[OpCode] 
 
 
 def _parse(wanted: str) -> Preference | None:
-    preferences = parse_preference(wanted)
-    if len(preferences) > 1:
+    preferences = parse_preferences(wanted)
+    if len(preferences.wanted) > 1 or preferences.only:
         raise KernelChoiceError(f"expected one PLUGIN[:VARIANT], got {wanted!r}")
-    return preferences[0] if preferences else None
+    return preferences.wanted[0] if preferences else None
 
 
 def _compilers(plugin: str, hook: Any, entries: Sequence[KernelEntry]) -> list[Compiler]:

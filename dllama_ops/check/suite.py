@@ -18,6 +18,7 @@ from dllama_ops.testing import (
     bad_data_cases,
     check_in_segment,
     check_kernel,
+    check_memory_need,
     check_refusal,
     check_segment,
     golden_cases,
@@ -27,10 +28,12 @@ from dllama_ops.testing import (
 )
 from dllama_proto.enums import OpCode
 
-__all__ = ["CaseFault", "CheckReport", "KernelResult", "SegmentResult", "Tally", "run_suite"]
+__all__ = ["CaseFailure", "CheckReport", "KernelResult", "SegmentResult", "Tally", "run_suite"]
 
 #: Seeds for which all bad indexes are tried: seven cases each.
 _BAD_SEEDS = 4
+#: Random cases on which memory is measured, too.
+_MEMORY_SEEDS = 4
 #: One random segment of each kind for so many random cases of a kernel.
 _CASES_A_SEGMENT = 5
 #: Ops that go to the reference in every other segment: kernels of another plugin among the compiler's own.
@@ -39,7 +42,7 @@ _FOREIGN = frozenset({OpCode.ROPE, OpCode.SILU})
 
 @dataclass(slots=True)
 class Tally:
-    """How many cases ran, and how many of them had no fault."""
+    """How many cases ran, and how many of them had no failure."""
 
     cases: int = 0
     passed: int = 0
@@ -51,11 +54,11 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class CaseFault:
+class CaseFailure:
     """What is wrong, in the words of the kit, and with which case."""
 
     case: str
-    fault: str
+    failure: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +70,12 @@ class KernelResult:
     random: Tally = field(default_factory=Tally)
     chained: Tally = field(default_factory=Tally)
     refusals: Tally = field(default_factory=Tally)
-    faults: list[CaseFault] = field(default_factory=list)
+    failures: list[CaseFailure] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
         """Whether nothing is wrong."""
-        return not self.faults
+        return not self.failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +87,12 @@ class SegmentResult:
     quantised: bool
     compiled: Tally = field(default_factory=Tally)
     declined: list[str] = field(default_factory=list)
-    faults: list[CaseFault] = field(default_factory=list)
+    failures: list[CaseFailure] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
-        """Whether nothing is wrong; to leave a segment alone is no fault."""
-        return not self.faults
+        """Whether nothing is wrong; to leave a segment alone is no failure."""
+        return not self.failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ def run_suite(
 ) -> CheckReport:
     """Check everything selected, on ``n_cases`` random cases a kernel with seeds from ``seed`` on.
 
-    ``progress`` is told what comes next. Never raises what a kernel raises: that is a fault.
+    ``progress`` is told what comes next. Never raises what a kernel raises: that is a failure.
     """
     make_cases = _CaseMaker(n_cases, seed)
     kernels = []
@@ -153,21 +156,26 @@ def _check_entry(entry: KernelEntry, cases: _CaseMaker) -> KernelResult:
     result = KernelResult(entry)
     if entry.key not in reference_kernels():
         text = f"{entry.key} is no key of the reference: there is nothing to compare with"
-        result.faults.append(CaseFault("none", text))
+        result.failures.append(CaseFailure("none", text))
         return result
     for case, n_threads in product(cases.golden(entry.key), (1, 2)):
         _count(
-            result.golden, result.faults, case.name, check_kernel(entry.factory, case, n_threads=n_threads)
+            result.golden,
+            result.failures,
+            case.name,
+            check_kernel(entry.factory, case, n_threads=n_threads),
         )
     for number, case in enumerate(cases.random(entry.key)):
-        faults = check_kernel(entry.factory, case, n_threads=1 + number % 3)
-        _count(result.random, result.faults, case.name, faults)
+        failures = check_kernel(entry.factory, case, n_threads=1 + number % 3)
+        if number < _MEMORY_SEEDS:
+            failures += check_memory_need(entry.factory, case, n_threads=1 + number % 3)
+        _count(result.random, result.failures, case.name, failures)
     for segment in cases.segments:
         chained = check_in_segment(entry.key, entry.factory, segment)
         if chained is not None:
-            _count(result.chained, result.faults, segment.name, chained)
+            _count(result.chained, result.failures, segment.name, chained)
     for case in cases.bad(entry.key):
-        _count(result.refusals, result.faults, case.name, check_refusal(entry.factory, case))
+        _count(result.refusals, result.failures, case.name, check_refusal(entry.factory, case))
     return result
 
 
@@ -177,11 +185,11 @@ def _check_compiler(
     result = SegmentResult(compiler.source, kind, quantised)
     for seed, kernels in zip(seeds, _kernel_sets(compiler), strict=False):
         case = random_segment(kind, seed, quantised=quantised)
-        faults = check_segment(compiler.compile_ops, case, kernels=kernels, n_threads=1 + seed % 3)
-        if faults is None:
+        failures = check_segment(compiler.compile_ops, case, kernels=kernels, n_threads=1 + seed % 3)
+        if failures is None:
             result.declined.append(case.name)
         else:
-            _count(result.compiled, result.faults, case.name, faults)
+            _count(result.compiled, result.failures, case.name, failures)
     return result
 
 
@@ -194,8 +202,8 @@ def _kernel_sets(compiler: Compiler) -> Iterator[Mapping[KernelKey, KernelFactor
         yield mixed
 
 
-def _count(tally: Tally, faults: list[CaseFault], case: str, found: list[str]) -> None:
+def _count(tally: Tally, failures: list[CaseFailure], case: str, found: list[str]) -> None:
     tally.add(not found)
-    # The same fault with another number of threads is no news.
-    named = [CaseFault(case, fault) for fault in found]
-    faults += [fault for fault in named if fault not in faults]
+    # The same failure with another number of threads is no news.
+    named = [CaseFailure(case, failure) for failure in found]
+    failures += [failure for failure in named if failure not in failures]

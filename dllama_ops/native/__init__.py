@@ -16,14 +16,15 @@ from dllama_proto.enums import OpCode, OpQuantType
 
 __all__ = ["PRIORITY", "dllama_compile_segment", "dllama_register_kernels", "read_bandwidth", "unavailable"]
 
-#: Of the slowest variant; each faster one has one more.
-PRIORITY = 100
+#: Of the slowest variant; each faster one has one more. Below 0, so that a plugin that somebody installs comes
+#: first unless it says otherwise; above the reference's -100.
+PRIORITY = -50
 
 #: Why there are no native kernels, or None where there are.
 unavailable: str | None = None
 
 if find_spec("dllama_ops.native._core") is None:
-    unavailable = "the extension module was not built; install with a C++17 compiler at hand"
+    unavailable = "the extension module was not built; install again on a machine with a C++17 compiler"
 else:
     try:
         from dllama_ops.native import _core as _core
@@ -36,13 +37,13 @@ def dllama_register_kernels(register: RegisterKernel) -> None:
     """Offer a kernel for every key of the reference, in each variant that this processor can run."""
     if unavailable is not None:
         return
-    from dllama_ops.native.kernel import native_factory
+    from dllama_ops.native.kernel import NativeFactory
 
     for rank, variant in enumerate(_core.kernel_sets()):
         for code in OpCode:
             for quant in OpQuantType:
                 if _core.has_kernel(variant, code, quant):
-                    factory = native_factory(variant)
+                    factory = NativeFactory(variant)
                     register(code, quant, factory, priority=PRIORITY + rank, variant=variant)
 
 

@@ -5,10 +5,25 @@ from enum import Enum
 
 from dllama_ops.kernel import OpContext, WeightData
 
-__all__ = ["Engine", "FaultKind", "Op", "Plan", "Weight", "has_kernel", "kernel_sets", "read_bandwidth"]
+__all__ = [
+    "Engine",
+    "FaultKind",
+    "Op",
+    "Plan",
+    "Weight",
+    "has_kernel",
+    "kernel_sets",
+    "memory_held",
+    "plan_bytes_per_op",
+    "read_bandwidth",
+    "weight_memory_bytes",
+]
 
 def kernel_sets() -> list[str]: ...
 def has_kernel(kernels: str, code: int, quant: int) -> bool: ...
+def memory_held() -> int: ...
+def plan_bytes_per_op() -> int: ...
+def weight_memory_bytes(kernels: str, float_type: int, z: int, y: int, x: int) -> int: ...
 def read_bandwidth(n_bytes: int, n_passes: int) -> float: ...
 
 class FaultKind(Enum):
@@ -28,6 +43,7 @@ class Weight:
 
 class Op:
     def __init__(self, context: OpContext, kernels: str, weight: Weight | None) -> None: ...
+    def memory_need(self) -> tuple[int, int]: ...
 
 class Plan:
     def __init__(self, ops: Sequence[Op], engine: Engine) -> None: ...

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+from collections.abc import Hashable
 from types import MappingProxyType
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from dllama_ops.errors import KernelDataError, WeightPieceError
-from dllama_ops.kernel import KernelFactory, OpContext, WeightData
+from dllama_ops.kernel import OpContext, WeightData
+from dllama_ops.memory_need import KernelNeed
 from dllama_ops.native import _core
-from dllama_ops.params import RopeParams
-from dllama_ops.reference.rope import fill_cache
+from dllama_ops.params import MatmulParams, MultiHeadAttParams, RopeParams
+from dllama_ops.reference.rope import fill_cache, fill_cache_bytes
 
-__all__ = ["KIND_NAMES", "NativeKernel", "engine_for", "native_factory", "run", "run_timed"]
+__all__ = ["KIND_NAMES", "NativeFactory", "NativeKernel", "engine_for", "run", "run_timed"]
 
 #: What indexes of a kind are called in errors.
 KIND_NAMES = MappingProxyType(
@@ -32,11 +35,19 @@ _engines: WeakValueDictionary[tuple[int, int], _core.Engine] = WeakValueDictiona
 
 
 def engine_for(n_threads: int) -> _core.Engine:
-    """Return the team of ``n_threads`` that all ops of this process share; it ends with the last of them."""
+    """Return the team of ``n_threads`` that all ops of this process share; it ends with the last of them.
+
+    Raises OSError where the system does not let this process have so many.
+    """
     key = os.getpid(), n_threads
     engine = _engines.get(key)
     if engine is None:
-        engine = _engines[key] = _core.Engine(n_threads)
+        try:
+            engine = _engines[key] = _core.Engine(n_threads)
+        except RuntimeError as error:  # std::system_error of std::thread
+            raise OSError(
+                errno.EAGAIN, f"cannot start {n_threads} threads to compute with, ask for fewer: {error}"
+            ) from error
     return engine
 
 
@@ -127,15 +138,52 @@ class NativeKernel:
         total = self.context.weight.n_bytes if self.context.weight else 0
         return WeightPieceError(
             f"{self.context.key} {self.context.name!r}: expected pieces within the weight's "
-            f"{total} bytes, got {n_bytes} bytes at {offset}"
+            f"{total} bytes, got bytes {offset} to {offset + n_bytes}"
         )
 
 
-def native_factory(variant: str) -> KernelFactory:
-    """Return what makes kernels of one variant."""
+class NativeFactory:
+    """What makes kernels of one variant, and knows what memory they take."""
 
-    def make(context: OpContext) -> NativeKernel:
-        return NativeKernel(variant, context)
+    def __init__(self, variant: str) -> None:
+        self._variant = variant
+        self.__name__ = NativeKernel.__name__  # as people see it in a listing
 
-    make.__name__ = NativeKernel.__name__  # as people see it in a listing
-    return make
+    def __call__(self, context: OpContext) -> NativeKernel:
+        """Make the kernel of an op."""
+        return NativeKernel(self._variant, context)
+
+    def memory_need(self, context: OpContext) -> KernelNeed:
+        """Return the weight in the layout of this variant, the op's place in plans, and what ops share.
+
+        Ops of the same input share its prepared rows, all ops the scratch of each thread. Whether an op is run
+        alone or in a segment's plan makes no difference.
+        """
+        weight, params = context.weight, context.params
+        n_bytes = 0
+        if weight is not None:
+            n_bytes = _core.weight_memory_bytes(
+                self._variant, weight.float_type, weight.z, weight.y, weight.x
+            )
+        shared: dict[Hashable, int] = {}
+        if isinstance(params, MatmulParams | MultiHeadAttParams):  # no other ops take any
+            prepared, scratch = _core.Op(context, self._variant, None).memory_need()
+            if prepared:
+                data, gathers = (
+                    context.input.data,
+                    isinstance(params, MatmulParams) and params.n_active_experts > 0,
+                )
+                where = data.ctypes.data, data.strides, data.shape, gathers
+                shared["native prepared rows", where] = prepared
+            if scratch:
+                shared["native scratch", context.n_threads] = scratch * context.n_threads
+        return KernelNeed(
+            weight=n_bytes,
+            lasting=_core.plan_bytes_per_op(),
+            passing=fill_cache_bytes(params) if isinstance(params, RopeParams) else 0,
+            shared=shared,
+        )
+
+    def memory_held(self) -> int:
+        """Return the bytes of weights, prepared rows and scratch that there are now, of all variants."""
+        return _core.memory_held()

@@ -10,11 +10,26 @@ import numpy.typing as npt
 
 from dllama_ops.errors import KernelDataError, WeightPieceError
 from dllama_ops.kernel import BaseKernel, OpContext, WeightData
+from dllama_ops.memory_need import KernelNeed, batch_values
 from dllama_ops.tensor import Tensor, WeightSpec
 from dllama_proto.enums import FloatType
 from dllama_proto.floats import dequantize_q80, quantize_q80
 
-__all__ = ["F32Array", "ReferenceKernel", "WeightedKernel", "params_of", "read_rows", "write_rows"]
+__all__ = [
+    "F32Array",
+    "ReferenceKernel",
+    "WeightedKernel",
+    "params_of",
+    "read_bytes",
+    "read_rows",
+    "write_bytes",
+    "write_rows",
+]
+
+#: Objects and small arrays that any kernel takes while it runs, NumPy's buffers for its loops among them.
+_SMALL = 1 << 18
+#: What checking and using one index takes: the number in 64 bits, a few masks and copies.
+_INDEX_BYTES = 64
 
 F32Array = npt.NDArray[np.float32]
 
@@ -23,6 +38,19 @@ _Params = TypeVar("_Params")
 
 class ReferenceKernel(BaseKernel, ABC):
     """A kernel in NumPy. What overflows or has no value becomes infinite or NaN in silence, as in C++."""
+
+    @classmethod
+    def memory_need(cls, context: OpContext) -> KernelNeed:
+        """Return what such a kernel takes: its weight as on the wire, and arrays while it runs."""
+        return KernelNeed(
+            weight=context.weight.n_bytes if context.weight else 0,
+            passing=_SMALL + context.n_batches * _INDEX_BYTES + cls.passing_bytes(context),
+        )
+
+    @classmethod
+    def passing_bytes(cls, context: OpContext) -> int:
+        """Return the bytes of arrays that come and go, at most: here the output's rows as float32, once."""
+        return 4 * batch_values(context, context.output)
 
     def forward(self, batch_size: int) -> None:
         """Compute the first ``batch_size`` rows of each z. Raises KernelDataError."""
@@ -71,7 +99,7 @@ class WeightedKernel(ReferenceKernel):
         if offset < 0 or n_bytes < 0 or offset + n_bytes > self._memory.nbytes:
             raise WeightPieceError(
                 f"{self.context.key} {self.context.name!r}: expected pieces within the weight's "
-                f"{self._memory.nbytes} bytes, got {n_bytes} bytes at {offset}"
+                f"{self._memory.nbytes} bytes, got bytes {offset} to {offset + n_bytes}"
             )
         if self._finished:
             raise WeightPieceError(
@@ -99,6 +127,20 @@ def read_rows(tensor: Tensor, batch_size: int) -> F32Array:
     """Return the first rows of each z as float32 (z, batch_size, x): themselves, or Q80 dequantised."""
     rows: npt.NDArray[Any] = tensor.data[:, :batch_size]
     return dequantize_q80(rows) if tensor.float_type is FloatType.Q80 else rows
+
+
+def read_bytes(context: OpContext, tensor: Tensor) -> int:
+    """Return the bytes that :func:`read_rows` takes: values and scales of Q80 as float32, else nothing."""
+    return 5 * batch_values(context, tensor) if tensor.float_type is FloatType.Q80 else 0
+
+
+def write_bytes(context: OpContext, tensor: Tensor, n_values: int) -> int:
+    """Return the bytes that :func:`write_rows` takes for so many values.
+
+    Quantising has three float32 arrays, masks and the blocks at once; without it there may be a copy, where
+    the values overlap the rows.
+    """
+    return (18 if tensor.float_type is FloatType.Q80 else 4) * n_values
 
 
 def write_rows(tensor: Tensor, batch_size: int, values: F32Array) -> None:

@@ -13,9 +13,11 @@ from math import e, factorial, log, log2, pi, sqrt
 import numpy as np
 import numpy.typing as npt
 
+from dllama_ops.kernel import OpContext
+from dllama_ops.memory_need import batch_values
 from dllama_ops.reference._kernel import F32Array, ReferenceKernel
 
-__all__ = ["Gelu", "Silu", "Softmax", "exp", "gelu", "silu", "softmax"]
+__all__ = ["Gelu", "Silu", "Softmax", "exp", "exp_bytes", "gelu", "silu", "softmax", "softmax_bytes"]
 
 _SQRT_2_OVER_PI = np.float32(sqrt(2 / pi))
 _GELU_COEF_A = np.float32(0.044715)
@@ -68,6 +70,11 @@ def exp(x: F32Array) -> None:
         np.multiply(polynomial, powers.view(np.float32), out=piece)
 
 
+def exp_bytes(n_rows: int) -> int:
+    """Return the bytes that :func:`exp` takes for so many rows: three arrays of a piece."""
+    return 12 * max(_CHUNK, _VECTOR * n_rows)
+
+
 def silu(x: F32Array) -> None:
     """``x = x / (1 + e^-x)``, any shape, in place. C++ ``silu_F32``."""
     denominator = np.negative(x)
@@ -100,6 +107,11 @@ def softmax(x: F32Array, lengths: npt.NDArray[np.intp]) -> None:
     x *= np.float32(1) / total
 
 
+def softmax_bytes(n_rows: int, width: int) -> int:
+    """Return the bytes that :func:`softmax` takes: column numbers, masks, values apart, sums, an exponential."""
+    return 10 * n_rows * width + 16 * width + 16 * n_rows + exp_bytes(n_rows)
+
+
 class Gelu(ReferenceKernel):
     """GELU F32_F32_F32."""
 
@@ -111,6 +123,12 @@ class Gelu(ReferenceKernel):
 class Silu(ReferenceKernel):
     """SILU F32_F32_F32."""
 
+    @classmethod
+    def passing_bytes(cls, context: OpContext) -> int:
+        """Count the denominators, and what the exponential takes."""
+        output = context.output
+        return 4 * batch_values(context, output) + exp_bytes(output.z * context.n_batches)
+
     def compute(self, batch_size: int) -> None:
         """Replace the rows of each z by their SiLU."""
         silu(self.context.output.data[:, :batch_size])
@@ -118,6 +136,11 @@ class Silu(ReferenceKernel):
 
 class Softmax(ReferenceKernel):
     """SOFTMAX F32_F32_F32."""
+
+    @classmethod
+    def passing_bytes(cls, context: OpContext) -> int:
+        """Count what the softmax of all rows takes."""
+        return softmax_bytes(context.output.z * context.n_batches, context.output.x)
 
     def compute(self, batch_size: int) -> None:
         """Replace the rows of each z by their softmax."""

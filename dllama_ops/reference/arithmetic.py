@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from dllama_ops.kernel import OpContext
+from dllama_ops.memory_need import batch_values
 from dllama_ops.params import MulParams, ScaleParams
-from dllama_ops.reference._kernel import F32Array, ReferenceKernel, params_of, read_rows
+from dllama_ops.reference._kernel import F32Array, ReferenceKernel, params_of, read_bytes, read_rows
 
 __all__ = ["MergeAdd", "MergeSum", "Mul", "Scale", "merge_add", "merge_sum", "mul"]
 
@@ -31,6 +32,11 @@ def mul(out: F32Array, x: F32Array, y: F32Array) -> None:
 
 class MergeAdd(ReferenceKernel):
     """MERGE_ADD F32_F32_F32 and Q80_Q80_F32."""
+
+    @classmethod
+    def passing_bytes(cls, context: OpContext) -> int:
+        """Count the slices read as float32, and their sum."""
+        return read_bytes(context, context.input) + 4 * batch_values(context, context.output)
 
     def compute(self, batch_size: int) -> None:
         """Add every node's slice of a row to the output's row."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from dllama_ops.kernel import OpContext
 from dllama_ops.params import MultiHeadAttParams
 from dllama_ops.reference._kernel import F32Array, ReferenceKernel, params_of
-from dllama_ops.reference.activation import softmax
+from dllama_ops.reference.activation import softmax, softmax_bytes
 
 __all__ = ["MultiHeadAtt", "attend"]
 
@@ -64,6 +64,13 @@ class MultiHeadAtt(ReferenceKernel):
             )
             if size and heads != slice(0, 0)
         ]
+
+    @classmethod
+    def passing_bytes(cls, context: OpContext) -> int:
+        """Count what the softmax of all scores takes, and the mask of finite results."""
+        params = params_of(context, MultiHeadAttParams)
+        n_batches, n_heads = context.n_batches, params.n_heads0
+        return softmax_bytes(n_batches * n_heads, params.seq_len) + n_batches * n_heads * params.head_dim
 
     def compute(self, batch_size: int) -> None:
         """Attend with every row and head. Raises KernelDataError."""

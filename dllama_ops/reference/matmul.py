@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dllama_ops.kernel import OpContext
+from dllama_ops.memory_need import batch_values
 from dllama_ops.params import MatmulParams
-from dllama_ops.reference._kernel import F32Array, WeightedKernel, params_of, read_rows
+from dllama_ops.reference._kernel import F32Array, WeightedKernel, params_of, read_bytes, read_rows
 from dllama_ops.tensor import WeightSpec
 from dllama_proto.enums import FloatType
 from dllama_proto.floats import BLOCK_SIZE, Q40_BLOCK
@@ -62,6 +63,14 @@ def decode_chunk(out: F32Array, memory: npt.NDArray[np.uint8], codes: npt.NDArra
     out *= scales
 
 
+def _chunk_rows(spec: WeightSpec) -> int:
+    """Return how many rows of a Q40 weight are decoded at a time.
+
+    Multiples of 16 rows, and no fewer however long they are: BLAS works in tiles of that width.
+    """
+    return min(spec.x, max(16, _CHUNK // spec.y // 16 * 16))
+
+
 class _Weight(Protocol):
     """Weights of a matmul, ready to be multiplied."""
 
@@ -99,8 +108,7 @@ class _Q40Weight:
 
     def __init__(self, spec: WeightSpec, memory: npt.NDArray[np.uint8]) -> None:
         self._blocks = memory.view(Q40_BLOCK).reshape(spec.z, spec.x, spec.y // BLOCK_SIZE)
-        # Multiples of 16 rows, and no fewer however long they are: BLAS works in tiles of that width.
-        self._rows = min(spec.x, max(16, _CHUNK // spec.y // 16 * 16))
+        self._rows = _chunk_rows(spec)
 
     def finish(self) -> None:
         """Pack every chunk."""
@@ -141,6 +149,28 @@ class Matmul(WeightedKernel):
         self._params = params_of(context, MatmulParams)
         of_type = _Q40Weight if self.spec.float_type is FloatType.Q40 else _F32Weight
         self._weight: _Weight = of_type(self.spec, self.weight)
+
+    @classmethod
+    def passing_bytes(cls, context: OpContext) -> int:
+        """Count inputs read, arranged and gathered, decoded rows, and what experts gave before it is put in place.
+
+        Packing takes less than decoding: a copy of the same rows, as blocks.
+        """
+        spec, params = context.weight, params_of(context, MatmulParams)
+        if spec is None:
+            return 0
+        n_values, n_bytes, rows = (
+            batch_values(context, context.input),
+            read_bytes(context, context.input),
+            spec.x,
+        )
+        if spec.float_type is FloatType.Q40:
+            rows = _chunk_rows(spec)
+            n_bytes += 4 * n_values + 6 * rows * spec.y
+        if params.n_active_experts:
+            n_slots = context.n_batches * params.n_active_experts
+            n_bytes += 4 * n_values + 8 * n_slots * rows + 64 * n_slots
+        return n_bytes
 
     def finish_weight(self) -> None:
         """Accept no more pieces, and pack."""

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dllama_ops.kernel import OpContext
+from dllama_ops.memory_need import batch_values
 from dllama_ops.params import MoeGateParams
 from dllama_ops.reference._kernel import F32Array, ReferenceKernel, params_of
 
@@ -29,6 +30,11 @@ class MoeGate(ReferenceKernel):
     def __init__(self, context: OpContext) -> None:
         super().__init__(context)
         self._params = params_of(context, MoeGateParams)
+
+    @classmethod
+    def passing_bytes(cls, context: OpContext) -> int:
+        """Count the values with their signs turned, their order, and the weights and numbers of the best."""
+        return 32 * batch_values(context, context.input) + 48 * context.n_batches * context.output.z
 
     def compute(self, batch_size: int) -> None:
         """Write each row's best experts and their weights, divided by the weights' sum if so configured."""

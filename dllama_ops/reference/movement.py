@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from dllama_ops.kernel import OpContext
+from dllama_ops.memory_need import batch_values
 from dllama_ops.params import ShiftParams
-from dllama_ops.reference._kernel import ReferenceKernel, WeightedKernel, params_of, read_rows, write_rows
+from dllama_ops.reference._kernel import (
+    ReferenceKernel,
+    WeightedKernel,
+    params_of,
+    read_bytes,
+    read_rows,
+    write_bytes,
+    write_rows,
+)
 
 __all__ = ["Cast", "Copy", "Embedding", "RepeatZ", "Shift"]
 
@@ -16,6 +25,12 @@ class Embedding(WeightedKernel):
 
     C++ ``embeddingForward_F32_F32_F32`` and ``embeddingForward_F32_F32_Q80``.
     """
+
+    @classmethod
+    def passing_bytes(cls, context: OpContext) -> int:
+        """Count the rows looked up, and what writing them takes."""
+        n_values = batch_values(context, context.output)
+        return 4 * n_values + write_bytes(context, context.output, n_values)
 
     def compute(self, batch_size: int) -> None:
         """Copy or quantise the weight's row of each token. Raises KernelDataError."""
@@ -29,6 +44,12 @@ class Cast(ReferenceKernel):
 
     C++ ``castForward_F32_Q80`` and ``castForward_Q80_F32``.
     """
+
+    @classmethod
+    def passing_bytes(cls, context: OpContext) -> int:
+        """Count the rows read as float32, and what writing them takes."""
+        n_values = batch_values(context, context.input)
+        return read_bytes(context, context.input) + write_bytes(context, context.output, n_values)
 
     def compute(self, batch_size: int) -> None:
         """Convert the rows of each z."""
@@ -49,6 +70,11 @@ class Copy(ReferenceKernel):
 class RepeatZ(ReferenceKernel):
     """REPEAT_Z F32_F32_Q80 (C++ ``repeatZForward_F32_Q80``) and F32_F32_F32 (which C++ lacks)."""
 
+    @classmethod
+    def passing_bytes(cls, context: OpContext) -> int:
+        """Count what writing the input's rows takes."""
+        return write_bytes(context, context.output, batch_values(context, context.input))
+
     def compute(self, batch_size: int) -> None:
         """Write the input's rows to every z of the output."""
         write_rows(self.context.output, batch_size, self.context.input.data[:, :batch_size])
@@ -61,6 +87,11 @@ class Shift(ReferenceKernel):
         super().__init__(context)
         self._indexes = params_of(context, ShiftParams).indexes
         self._rows = context.output.data.reshape(-1, context.input.x)
+
+    @classmethod
+    def passing_bytes(cls, context: OpContext) -> int:
+        """Count a copy of the input's rows."""
+        return 4 * batch_values(context, context.input)
 
     def compute(self, batch_size: int) -> None:
         """Store each row at its index. Raises KernelDataError."""

@@ -5,8 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from dllama_ops.kernel import OpContext
+from dllama_ops.memory_need import batch_values
 from dllama_ops.params import InvRmsParams, RmsNormParams
-from dllama_ops.reference._kernel import F32Array, ReferenceKernel, WeightedKernel, params_of, read_rows
+from dllama_ops.reference._kernel import (
+    F32Array,
+    ReferenceKernel,
+    WeightedKernel,
+    params_of,
+    read_bytes,
+    read_rows,
+)
 
 __all__ = ["InvRms", "RmsNorm", "inv_rms", "rms_norm"]
 
@@ -56,6 +64,11 @@ class RmsNorm(WeightedKernel):
         params = params_of(context, RmsNormParams)
         self._groups = params.n_columns
         self._factors = params.inv_rms.data[0, :, : params.n_columns]
+
+    @classmethod
+    def passing_bytes(cls, context: OpContext) -> int:
+        """Count the rows read as float32, and the product where it cannot be made in place."""
+        return read_bytes(context, context.input) + 4 * batch_values(context, context.output)
 
     def compute(self, batch_size: int) -> None:
         """Normalise each group of a row with its own factor and the weight that all share."""

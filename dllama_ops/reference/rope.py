@@ -12,7 +12,7 @@ from dllama_ops.params import RopeParams
 from dllama_ops.reference._kernel import F32Array, ReferenceKernel, params_of
 from dllama_proto.enums import RopeType
 
-__all__ = ["Rope", "fill_cache", "frequencies", "rotate_falcon", "rotate_llama"]
+__all__ = ["Rope", "fill_cache", "fill_cache_bytes", "frequencies", "rotate_falcon", "rotate_llama"]
 
 #: Angles computed at a time: keeps the temporary memory within a megabyte, whatever the cache's size.
 _CHUNK = 1 << 15
@@ -71,6 +71,16 @@ def fill_cache(params: RopeParams) -> None:
         _write_angles(cache[start : start + rows], positions, freqs, params.type)
 
 
+def fill_cache_bytes(params: RopeParams) -> int:
+    """Return the bytes of arrays that :func:`fill_cache` takes at most, whatever the cache holds already.
+
+    The frequencies, and two rows expected; for the angles of a piece, or of the two rows, float32, float64 and a
+    cosine or sine. Working the frequencies out, before, takes less.
+    """
+    n_freqs = params.cache.x // 2 + 1
+    return 20 * n_freqs + 24 * max(2 * n_freqs, _CHUNK)
+
+
 def _write_angles(
     rows: F32Array, positions: npt.NDArray[np.intp], freqs: F32Array, rope_type: RopeType
 ) -> None:
@@ -115,6 +125,14 @@ class Rope(ReferenceKernel):
         self._falcon = params.type is RopeType.FALCON
         cache = params.cache.data[0]
         self._cache = cache if self._falcon else cache[:, shift : shift + width]
+
+    @classmethod
+    def passing_bytes(cls, context: OpContext) -> int:
+        """Count what filling the cache takes, or rotating: rows of the cache, and halves of rows."""
+        params = params_of(context, RopeParams)
+        dim0 = params.q_dim0 if params.is_q else params.kv_dim0
+        width = params.head_dim if params.type is RopeType.FALCON else dim0
+        return max(fill_cache_bytes(params), context.n_batches * (4 * width + 10 * dim0))
 
     def compute(self, batch_size: int) -> None:
         """Rotate the rows by their positions. Raises KernelDataError."""

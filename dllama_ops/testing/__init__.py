@@ -16,6 +16,7 @@ from dllama_ops.cases.case import Batch, BoundCase, BoundSegment, Memory, OpCase
 from dllama_ops.cases.draft import Draft
 from dllama_ops.testing.checks import check_kernel, check_refusal
 from dllama_ops.testing.golden import golden_case, golden_cases, golden_names
+from dllama_ops.testing.memory_checks import check_memory_need
 from dllama_ops.testing.random_cases import bad_data_cases, random_case, reference_kernels
 from dllama_ops.testing.random_segments import SEGMENT_KINDS, SegmentKind, random_segment
 from dllama_ops.testing.segment_checks import CompileSegment, check_in_segment, check_segment
@@ -38,6 +39,7 @@ __all__ = [
     "bad_data_cases",
     "check_in_segment",
     "check_kernel",
+    "check_memory_need",
     "check_refusal",
     "check_segment",
     "golden_case",

@@ -29,12 +29,12 @@ def check_kernel(factory: KernelFactory, case: OpCase, *, n_threads: int = 1) ->
     the same bits; pieces outside the weight are refused.
     """
     bound = case.bind(n_threads)
-    faults = [f"the case breaks the contract: {fault}" for fault in check_context(bound.context)]
-    if faults:
-        return faults
+    failures = [f"the case breaks the contract: {failure}" for failure in check_context(bound.context)]
+    if failures:
+        return failures
     try:
         kernel = factory(bound.context)
-        faults += load_in_pieces(kernel, case)
+        failures += load_in_pieces(kernel, case)
         kernel.finish_weight()
         ready = bound.contents()
         kernel.forward(case.batch_size)
@@ -42,17 +42,17 @@ def check_kernel(factory: KernelFactory, case: OpCase, *, n_threads: int = 1) ->
         bound.fill(ready)
         kernel.forward(case.batch_size)
     except Exception as error:
-        return [*faults, f"raised {type(error).__name__}: {error}"]
+        return [*failures, f"raised {type(error).__name__}: {error}"]
     again = bound.contents()
     # What is only scratch (attention's scores) need not be the same.
     scratch = _scratch(bound.context, bound)
-    faults += [
+    failures += [
         f"{name}: a second run on the same input gives other bits"
         for name in first
         if name not in scratch and first[name] != again[name]
     ]
     bound.fill(first)
-    return faults + _compare(case, bound)
+    return failures + _compare(case, bound)
 
 
 def check_refusal(factory: KernelFactory, case: OpCase, *, n_threads: int = 1) -> list[str]:
@@ -63,24 +63,24 @@ def check_refusal(factory: KernelFactory, case: OpCase, *, n_threads: int = 1) -
     bound = case.bind(n_threads)
     try:
         kernel = factory(bound.context)
-        faults = load_in_pieces(kernel, case)
+        failures = load_in_pieces(kernel, case)
         kernel.finish_weight()
     except Exception as error:
         return [f"raised {type(error).__name__} before any batch: {error}"]
     ready = bound.contents()
     try:
         kernel.forward(case.batch_size)
-        faults.append("expected KernelDataError, nothing was raised")
+        failures.append("expected KernelDataError, nothing was raised")
     except KernelDataError as error:
         if case.key.code.name not in str(error):
-            faults.append(f"expected the error to name {case.key.code.name}, got {error}")
+            failures.append(f"expected the error to name {case.key.code.name}, got {error}")
     except Exception as error:
-        faults.append(f"expected KernelDataError, got {type(error).__name__}: {error}")
+        failures.append(f"expected KernelDataError, got {type(error).__name__}: {error}")
     after = bound.contents()
-    faults += [
+    failures += [
         f"{name}: written to in spite of the bad data" for name in ready if ready[name] != after[name]
     ]
-    return faults + [f"{name}: written beyond its end" for name in bound.overrun()]
+    return failures + [f"{name}: written beyond its end" for name in bound.overrun()]
 
 
 def load_in_pieces(kernel: Kernel, case: OpCase) -> list[str]:
@@ -92,14 +92,14 @@ def load_in_pieces(kernel: Kernel, case: OpCase) -> list[str]:
     if case.weight is None:
         return []
     data, n_bytes = case.weight_bytes, len(case.weight_bytes)
-    faults = []
+    failures = []
     for offset, size in ((n_bytes, 1), (n_bytes - 1, 2), (0, n_bytes + 1)):
         try:
             if kernel.weight_view(offset, size) is None:
                 kernel.load_weight(offset, bytes(size))
         except WeightPieceError:
             continue
-        faults.append(f"took {size} bytes at {offset} of a weight of {n_bytes}")
+        failures.append(f"took bytes {offset} to {offset + size} of a weight of {n_bytes}")
     cuts = sorted({0, n_bytes // 3 | 1, n_bytes // 2, n_bytes - n_bytes // 5, n_bytes})
     for number, (start, stop) in reversed(list(enumerate(pairwise(cuts)))):
         view = kernel.weight_view(start, stop - start) if number % 2 else None
@@ -108,8 +108,8 @@ def load_in_pieces(kernel: Kernel, case: OpCase) -> list[str]:
         elif view.nbytes == stop - start:
             view.cast("B")[:] = data[start:stop]
         else:
-            faults.append(f"gave {view.nbytes} bytes to fill for a piece of {stop - start}")
-    return faults
+            failures.append(f"for a piece of size {stop - start} gave memory of size {view.nbytes}")
+    return failures
 
 
 def _scratch(context: OpContext, bound: BoundCase) -> set[str]:
@@ -131,7 +131,7 @@ def _written(context: OpContext, batch_size: int) -> list[Written]:
 
 def _compare(case: OpCase, bound: BoundCase) -> list[str]:
     """Compare memory after the op with what is expected."""
-    faults = [f"{name}: written beyond its end" for name in bound.overrun()]
+    failures = [f"{name}: written beyond its end" for name in bound.overrun()]
     wanted, before = case.bind(), case.bind()
     wanted.fill(case.expected)
     came = _written(bound.context, case.batch_size)
@@ -140,10 +140,10 @@ def _compare(case: OpCase, bound: BoundCase) -> list[str]:
     for part, wanted_part, before_part in zip(came, expected, untouched, strict=True):
         if part.tolerance is not None:
             values, wanted_values = units(part.values), units(wanted_part.values)
-            faults += _differences(part.what, values, wanted_values, part.tolerance)
+            failures += _differences(part.what, values, wanted_values, part.tolerance)
         # Now compared: make it the same as before, so that all the rest can be compared byte for byte.
         part.values[...] = before_part.values
-    return faults + _changed(bound.contents(), before.contents())
+    return failures + _changed(bound.contents(), before.contents())
 
 
 def _differences(
@@ -171,11 +171,11 @@ def _differences(
 
 
 def _changed(came: Mapping[str, bytes], before: Mapping[str, bytes]) -> list[str]:
-    faults = []
+    failures = []
     for name, data in came.items():
         changed = np.flatnonzero(np.frombuffer(data, np.uint8) != np.frombuffer(before[name], np.uint8))
         if changed.size:
-            faults.append(
-                f"{name}: {changed.size} bytes changed that the op may not write, the first at {changed[0]}"
+            failures.append(
+                f"{name}: bytes changed that the op may not write: {changed.size}, the first at {changed[0]}"
             )
-    return faults
+    return failures

@@ -65,24 +65,26 @@ def _check(
     n_threads: int,
 ) -> list[str] | None:
     bound, beside = case.bind(n_threads), case.bind(n_threads)
-    faults = [f"the case breaks the contract: {f}" for each in bound.contexts for f in check_context(each)]
-    if faults:
-        return faults
+    failures = [
+        f"the case breaks the contract: {f}" for each in bound.contexts for f in check_context(each)
+    ]
+    if failures:
+        return failures
     try:
         segment = compile_ops(_make_ops(case, bound, kernels), n_threads)
         if segment is None:
             return None
         one_by_one = SequentialSegment(_make_ops(case, beside, kernels_beside))
         for number, batch in enumerate(case.batches):
-            where = f"batch {number} of {batch.size} rows"
+            where = f"batch {number} (size {batch.size})"
             _run(one_by_one, beside, batch)
             _run(segment, bound, batch)
-            faults += [f"{where}: {fault}" for fault in _compare(case, bound, beside)]
-        if not faults:
-            faults += _repeat(case, segment, bound)
+            failures += [f"{where}: {failure}" for failure in _compare(case, bound, beside)]
+        if not failures:
+            failures += _repeat(case, segment, bound)
     except Exception as error:
-        faults.append(f"raised {type(error).__name__}: {error}")
-    return faults + [f"{name}: written beyond its end" for name in bound.overrun()]
+        failures.append(f"raised {type(error).__name__}: {error}")
+    return failures + [f"{name}: written beyond its end" for name in bound.overrun()]
 
 
 def _make_ops(
@@ -107,7 +109,7 @@ def _run(segment: CompiledSegment, bound: BoundSegment, batch: Batch) -> None:
 def _compare(case: SegmentCase, bound: BoundSegment, beside: BoundSegment) -> list[str]:
     tolerance = Tolerance(relative=case.relative)
     came, expected = bound.contents(), beside.contents()
-    faults = []
+    failures = []
     for name, memory in case.memories.items():
         if name in case.scratch or came[name] == expected[name]:
             continue
@@ -117,12 +119,12 @@ def _compare(case: SegmentCase, bound: BoundSegment, beside: BoundSegment) -> li
         if wrong.any():
             worst = np.unravel_index(int(excess.argmax()), excess.shape)
             place = "".join(f"[{index}]" for index in worst)
-            faults.append(
+            failures.append(
                 f"{name}: {int(wrong.sum())} of {wrong.size} are wrong, the worst at "
                 f"{place}: expected {b[worst]!s} within {case.relative:g} of the row's largest "
                 f"magnitude, got {a[worst]!s}"
             )
-    return faults
+    return failures
 
 
 def _values(memory: Memory, data: bytes) -> npt.NDArray[np.float32]:
@@ -133,7 +135,7 @@ def _values(memory: Memory, data: bytes) -> npt.NDArray[np.float32]:
 
 def _repeat(case: SegmentCase, segment: CompiledSegment, bound: BoundSegment) -> list[str]:
     """Run the last batch again, the bad one, and the last one once more."""
-    faults = []
+    failures = []
     first = bound.contents()
 
     def differing() -> list[str]:
@@ -141,18 +143,18 @@ def _repeat(case: SegmentCase, segment: CompiledSegment, bound: BoundSegment) ->
         again = bound.contents()
         return [name for name in first if name not in case.scratch and first[name] != again[name]]
 
-    faults += [f"{name}: a second run on the same input gives other bits" for name in differing()]
+    failures += [f"{name}: a second run on the same input gives other bits" for name in differing()]
     if case.bad is None:
-        return faults
+        return failures
     try:
         _run(segment, bound, case.bad)
-        faults.append("expected KernelDataError for a position out of range, nothing was raised")
+        failures.append("expected KernelDataError for a position out of range, nothing was raised")
     except KernelDataError:
         # What ran before the op that refuses may have written: only rows of this forward count.
         bound.fill(first)
-        faults += [f"{name}: other bits after a batch that was refused" for name in differing()]
+        failures += [f"{name}: other bits after a batch that was refused" for name in differing()]
     except Exception as error:
-        faults.append(
+        failures.append(
             f"expected KernelDataError for a position out of range, got {type(error).__name__}: {error}"
         )
-    return faults
+    return failures

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from dllama_proto.errors import ProtocolError
+from dllama_proto.exit_codes import ExitCode
+from dllama_proto.formatting import counted
 from dllama_proto.schemas.capture_file import (
     BLOCK_ENHANCED_PACKET,
     BLOCK_INTERFACE,
@@ -51,6 +53,8 @@ _SECTION_MAGIC = BLOCK_SECTION.to_bytes(4, "little")
 
 class CaptureError(ProtocolError):
     """A file that is no capture, or of a kind that is not read; ``offset`` is the byte of the file."""
+
+    exit_code = ExitCode.CALLER
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ class _Reader:
             if not data:
                 if have:
                     self.at -= have
-                    self.stop(f"the file ends within {what}: {n - have} bytes are missing")
+                    self.stop(f"the file ends within {what}: {counted(n - have, 'byte')} missing")
                 return b""
             parts.append(data)
             have += len(data)
@@ -126,12 +130,12 @@ class _Reader:
         return b"".join(parts)
 
     def fail(self, left: int, text: str) -> None:
-        """Tell why nothing more is read; the fault lies ``left`` bytes before the end of what was read."""
+        """Report why nothing more is read; the place is ``left`` bytes before the end of what was read."""
         self.at -= left
         self.stop(text)
 
     def stop(self, text: str) -> None:
-        """Tell why nothing more is read, at the byte at hand."""
+        """Report why nothing more is read, at the current byte."""
         self.is_stopped = True
         self._problem(Problem(self.at, text))
 
@@ -251,7 +255,9 @@ def _blocks(reader: _Reader) -> Iterator[Packet]:
             head, word = struct.Struct(order + "II").unpack_from, struct.Struct(order + "I").unpack_from
         number, length = head(block, at)
         if length < _SMALLEST_BLOCK or length % 4 or length > _MAX_PACKET + 4096:
-            reader.fail(size - at - 4, f"a block of {length} bytes: the file is damaged from here on")
+            reader.fail(
+                size - at - 4, f"a block of {counted(length, 'byte')}: the file is damaged from here on"
+            )
             return
         if at + length > size:
             block = reader.more(block[at:], length, "a block")
@@ -295,7 +301,7 @@ def _packet(number: int, body: bytes, order: str, interfaces: list[_Interface]) 
             interfaces.append(_interface(body, order))
         return None
     if captured > len(body) - start:
-        raise ValueError(f"{captured} bytes captured in a block that has {len(body) - start}")
+        raise ValueError(f"{counted(captured, 'byte')} captured in a block that has {len(body) - start}")
     interface = interfaces[index]
     return interface.time(high, low), interface.link_type, body[start : start + captured], original
 

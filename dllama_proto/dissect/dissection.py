@@ -11,11 +11,13 @@ from typing import BinaryIO
 
 from dllama_proto.dissect.account import Account
 from dllama_proto.dissect.capture import Problem, read_packets
-from dllama_proto.dissect.events import Stream, WireEvent
+from dllama_proto.dissect.events import HOW_TO_RECORD, Stream, WireEvent
 from dllama_proto.dissect.frames import tcp_segment
 from dllama_proto.dissect.link_finder import LinkFinder
 from dllama_proto.dissect.session import Session
 from dllama_proto.dissect.tcp import Conversation, Direction, TcpStreams
+from dllama_proto.endpoint import Endpoint
+from dllama_proto.formatting import counted
 
 __all__ = ["Dissection", "Totals", "dissect_pcap"]
 
@@ -47,6 +49,7 @@ class Dissection:
         self._account = Account(self._events.append)
         self._links = LinkFinder(self._account)
         self._conversations: list[Conversation] = []
+        self._by_connection: dict[tuple[int, Endpoint], Stream] = {}
         self._n_packets = self._n_other = 0
         self._time = 0
 
@@ -95,25 +98,37 @@ class Dissection:
             yield from self._packets(file)
 
     def _packets(self, file: BinaryIO) -> Iterator[WireEvent]:
-        events, settle = self._events, self._links.settle
+        events, advance_peer_links = self._events, self._links.advance_peer_links
         streams = TcpStreams(self._opened, self._conflict)
         add = streams.add
+        is_cut = False
         for time, link_type, data, size in read_packets(file, self.name, self._problem):
             self._n_packets += 1
             segment = tcp_segment(link_type, data, size)
+            if not is_cut and len(data) < size:
+                is_cut = True
+                self._time = time
+                self._cut(len(data), size)
             if segment is None:
                 self._n_other += 1
                 continue
             self._time = time
             add(time, segment)
             if events:
-                settle()
+                advance_peer_links()
                 yield from events
                 events.clear()
         streams.finish(self._time)
         self._links.finish()
         yield from events
         events.clear()
+
+    def _cut(self, kept: int, size: int) -> None:
+        self._notice(
+            None,
+            f"{self.name}: a packet of {size} bytes was cut to {kept}, perhaps others too: the snap length was "
+            f"too small; {HOW_TO_RECORD}",
+        )
 
     def _opened(self, conversation: Conversation) -> None:
         self._conversations.append(conversation)
@@ -123,12 +138,13 @@ class Dissection:
         self._notice(None, f"{self.name}, byte {problem.offset}: {problem.text}")
 
     def _conflict(self, time: int, direction: Direction, offset: int, size: int) -> None:
-        number = direction.conversation.number
-        for stream in self.streams:
-            if stream.connection == number and stream.source.port == direction.source_port:
-                self._notice(
-                    stream, f"{size} bytes from byte {offset} on were sent twice, with different content"
-                )
+        for known in self.streams[len(self._by_connection) :]:
+            self._by_connection[known.connection, known.source] = known
+        end = Endpoint(direction.source, direction.source_port)
+        stream = self._by_connection.get((direction.conversation.number, end))
+        if stream is not None:
+            text = f"{counted(size, 'byte')} from byte {offset} on: sent twice, with different content"
+            self._notice(stream, text)
 
     def _notice(self, stream: Stream | None, text: str) -> None:
         self._account.notice(self._time, stream, text)

@@ -14,13 +14,22 @@ from enum import StrEnum
 from dllama_proto._phases import Phase
 from dllama_proto.endpoint import Endpoint
 from dllama_proto.events import Ack, WeightsEnd
-from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, Size3D, WeightHeader
+from dllama_proto.messages import (
+    ControlPacket,
+    Greeting,
+    NetConfig,
+    NodeConfig,
+    Refusal,
+    Size3D,
+    WeightHeader,
+)
 from dllama_proto.sync_plan import Transfer
 
 __all__ = [
     "ClosedEvent",
     "FaultEvent",
     "Forward",
+    "HOW_TO_RECORD",
     "Kind",
     "LinkKind",
     "Message",
@@ -36,7 +45,10 @@ __all__ = [
     "WireEvent",
 ]
 
-Message = Greeting | Ack | NetConfig | NodeConfig | WeightsEnd | ControlPacket
+#: What helps where a capture lacks something that a session cannot be understood without.
+HOW_TO_RECORD = "record whole packets, from before the root starts: tcpdump -i any -s 0 -w FILE port PORT"
+
+Message = Greeting | Ack | Refusal | NetConfig | NodeConfig | WeightsEnd | ControlPacket
 
 
 class Kind(StrEnum):
@@ -51,6 +63,8 @@ class Kind(StrEnum):
     WEIGHT = "weight"
     WEIGHTS_END = "weights_end"
     CONTROL = "control"
+    #: A worker cannot go on, and says why.
+    REFUSAL = "refusal"
     SLICE = "slice"
     #: Bytes that were sent but not captured.
     MISSING = "missing"
@@ -147,6 +161,7 @@ _MESSAGE_KINDS: dict[type, Kind] = {
     NodeConfig: Kind.NODE_CONFIG,
     WeightsEnd: Kind.WEIGHTS_END,
     ControlPacket: Kind.CONTROL,
+    Refusal: Kind.REFUSAL,
 }
 
 

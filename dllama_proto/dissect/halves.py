@@ -122,6 +122,18 @@ class Half(Generic[C]):
         n = self._chunks[0][1]
         return n if isinstance(n, int) else 0
 
+    def begins_with(self, data: bytes) -> bool:
+        """Tell whether these bytes come next."""
+        if self.ready < len(data):
+            return False
+        for _, view in self._chunks:
+            if isinstance(view, int) or len(view) >= len(data):
+                return not isinstance(view, int) and view[: len(data)] == data
+            if view != data[: len(view)]:
+                return False
+            data = data[len(view) :]
+        return not data
+
     def take(self, n: int) -> tuple[int, memoryview]:
         """Return the next ``n`` bytes, at most ``ready``, and when the last of them was captured."""
         time, parts = self.first_time, []

@@ -18,6 +18,7 @@ from dllama_proto.dissect.halves import C, Half
 from dllama_proto.dissect.session_facts import SessionFacts
 from dllama_proto.dissect.slices import SliceDecoder
 from dllama_proto.dissect.tcp import Direction
+from dllama_proto.formatting import counted
 
 __all__ = ["LinkDecoder"]
 
@@ -61,7 +62,10 @@ class LinkDecoder(Generic[C]):
             pass
         for waiting in self.halves:
             if waiting.pending > _MAX_WAITING and not self._lost:
-                self._lose(waiting, f"{waiting.pending} bytes wait for what the other side did not say")
+                self._lose(
+                    waiting,
+                    f"{counted(waiting.pending, 'byte')} cannot be read without what the other side said",
+                )
 
     def closed(self, half: Half[C], time: int, *, reset: bool) -> None:
         """Account for what is left in a direction that has ended."""

@@ -1,4 +1,4 @@
-"""One direction's message at hand: its bytes, from the first until it is whole, or known to become none."""
+"""The current message of one direction: its bytes, until it is complete or known not to be a message."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class MessageBytes(NamedTuple):
 
 
 class MessageReader:
-    """Feeds the receiver of one direction, and keeps what it was fed of the message at hand."""
+    """Feeds the receiver of one direction, and keeps what it was fed of the current message."""
 
     def __init__(self, half: Half[Connection], account: Account) -> None:
         self._half = half
@@ -36,7 +36,7 @@ class MessageReader:
     def read(self) -> Event | NoEvent:
         """Return the receiver's next event, fed with what has come; NEED_DATA where more must come.
 
-        No byte is taken that does not belong to the message at hand. Raises RemoteProtocolError where a
+        No byte is taken that does not belong to the current message. Raises RemoteProtocolError where a
         message breaks the protocol; :meth:`fault` then reports it.
         """
         half = self._half
@@ -51,6 +51,14 @@ class MessageReader:
             self._parts.append(view)
             half.link.receive_data(view)
         return event
+
+    def begin(self, n: int) -> None:
+        """Feed the receiver with ``n`` bytes, which are there, of a message that it does not wait for."""
+        half = self._half
+        self._began = half.first_time
+        self._time, view = half.take(n)
+        self._parts.append(view)
+        half.link.receive_data(view)
 
     def whole(self) -> MessageBytes:
         """Return the bytes of the message, which is whole; the next one begins."""

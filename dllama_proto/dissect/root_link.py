@@ -2,6 +2,8 @@
 
 An ack is known even when it was not captured. Where the header of a weight is missing, the next one is looked
 for. Any other message says what only it can say: without it the link is lost until the next handshake.
+
+A refusal may come while the root still speaks; what the root says after it is not understood by anybody.
 """
 
 from __future__ import annotations
@@ -19,11 +21,15 @@ from dllama_proto.dissect.weight_pieces import WeightPieces
 from dllama_proto.dissect.weight_resync import UNKNOWN_WEIGHTS, Outcome, WeightResync
 from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.events import NEED_DATA, Ack, Event, NoEvent, WeightsEnd
-from dllama_proto.messages import ControlPacket, WeightHeader
+from dllama_proto.messages import ControlPacket, Refusal, WeightHeader
 from dllama_proto.schemas.handshake import ACK_BYTES
+from dllama_proto.schemas.refusal import REFUSAL_BYTES
 from dllama_proto.schemas.weights import WEIGHTS_END_BYTES
 
 __all__ = ["RootLinkDecoder"]
+
+#: After which message nothing is understood.
+_LAST_WORDS = {Phase.CLOSED: "a session ends with its stop packet", Phase.REFUSED: "the worker has refused"}
 
 
 class RootLinkDecoder(LinkDecoder[Connection]):
@@ -57,8 +63,8 @@ class RootLinkDecoder(LinkDecoder[Connection]):
             return self._weights.step()
         if self._resync is not None:
             return self._look(self._resync, half)
-        if half.link.phase is Phase.CLOSED:
-            self._lose(half, "a session ends with its stop packet")
+        if (last := _LAST_WORDS.get(half.link.phase)) is not None:
+            self._lose(half, last)
             return True
         start = half.offset
         try:
@@ -72,7 +78,7 @@ class RootLinkDecoder(LinkDecoder[Connection]):
             return True
         if event is not NEED_DATA:
             # It is the other side's turn.
-            return self._assume(half.other)
+            return self._refuses(half) or self._assume(half.other)
         if half.pending > half.ready:
             self._bridge_gap(half)
             return True
@@ -86,6 +92,8 @@ class RootLinkDecoder(LinkDecoder[Connection]):
             forward = self._session.begin_forward(self._slices.n_forwards, event, half.stream)
             self._slices.begin(forward)
         self._relay(half, event)
+        if isinstance(event, Refusal):
+            self._break_off(half.other, _LAST_WORDS[Phase.REFUSED])
         if isinstance(event, WeightHeader):
             self._weights.begin(event, head)
             return
@@ -96,6 +104,13 @@ class RootLinkDecoder(LinkDecoder[Connection]):
             MessageEvent(head.time, head.began, half.stream, head.offset, size, head.raw, event, forward),
             size,
         )
+
+    def _refuses(self, half: Half[Connection]) -> bool:
+        """Begin to read a refusal that comes while it is the root's turn; tell whether one does."""
+        refuses = half.other.link.may_refuse and half.begins_with(REFUSAL_BYTES)
+        if refuses:
+            self._messages[half].begin(len(REFUSAL_BYTES))
+        return refuses
 
     def _relay(self, half: Half[Connection], event: Event) -> None:
         """Tell the sender's connection what it has sent, and the session."""
@@ -118,7 +133,7 @@ class RootLinkDecoder(LinkDecoder[Connection]):
             self._lose(half, f"bytes of {phase.name} were not captured")
 
     def _receive_as_known(self, half: Half[Connection], data: bytes) -> None:
-        """Go on as if a message had been captured of which it is known that it was said, and how."""
+        """Continue as if a message had been captured that was certainly sent, and whose bytes are known."""
         half.link.receive_data(data)
         event = half.link.next_event()
         if not isinstance(event, Ack | WeightsEnd):

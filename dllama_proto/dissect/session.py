@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Protocol
 
 from dllama_proto._phases import AckKind
 from dllama_proto.dissect.events import Forward, Place, Stream
@@ -17,11 +18,12 @@ from dllama_proto.dissect.places import places_of
 from dllama_proto.dissect.root_link import RootLinkDecoder
 from dllama_proto.dissect.tcp import Conversation, Direction
 from dllama_proto.events import Ack, Event
+from dllama_proto.formatting import counted
 from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, Size3D, WeightHeader
 from dllama_proto.sync_plan import LinkPlan, plan_link
 from dllama_proto.verify import WeightKey
 
-__all__ = ["KnownNode", "Session"]
+__all__ = ["KnownNode", "Session", "SessionWatcher"]
 
 #: Forwards that are remembered for links which have not come as far.
 _N_FORWARDS = 65_536
@@ -36,6 +38,16 @@ class KnownNode:
     is_address: bool
 
 
+class SessionWatcher(Protocol):
+    """Who is told what happens in a session."""
+
+    def configured(self, session: Session) -> None:
+        """Learn that more of its configuration is known, or of where its workers listen."""
+
+    def forward_began(self, session: Session) -> None:
+        """Learn that a forward has begun, which links between workers may have waited for."""
+
+
 class Session:
     """What all links of a session have in common; ``nodes[0]`` is the root."""
 
@@ -45,6 +57,7 @@ class Session:
         greeting: Greeting,
         dialler: Direction,
         notice: Callable[[int, Stream | None, str], None],
+        watcher: SessionWatcher | None = None,
     ) -> None:
         self.number = number
         self.n_nodes = greeting.n_sockets + 1
@@ -55,23 +68,27 @@ class Session:
         self.configs: dict[int, NodeConfig] = {}
         self.root_links: dict[int, RootLinkDecoder] = {}
         self.peer_links: list[PeerLinkDecoder] = []
-        #: Whether a forward has begun that links between workers may wait for.
-        self.has_news = False
         self.n_forwards = 0
         self._forwards: deque[Forward] = deque(maxlen=_N_FORWARDS)
         self._places: tuple[Place, ...] = ()
         self._weights: dict[tuple[int, str, int], Size3D] = {}
-        self._joining = True
+        self._ready = False
         self._matched: set[tuple[int, int]] = set()
         self._notice = notice
+        self._watcher = watcher
 
     # Who is in it ----------------------------------------------------------------------------------------
+
+    @property
+    def is_joining(self) -> bool:
+        """Whether the root may greet one more worker."""
+        return not self._ready and len(self.root_links) < self.n_nodes - 1
 
     def takes(self, greeting: Greeting, dialler: Direction) -> bool:
         """Tell whether a greeting is one more of this session's."""
         root = self.nodes[0]
         return (
-            self._joining
+            not self._ready
             and root is not None
             and root.host == dialler.source
             and greeting.n_sockets + 1 == self.n_nodes
@@ -97,6 +114,11 @@ class Session:
             if self.nodes[index] is None:
                 self.nodes[index] = KnownNode(host, port, _is_address(host))
         self.nodes[decoder.node] = KnownNode(dialler.destination, dialler.destination_port, True)
+        self._tell_configured()
+
+    def _tell_configured(self) -> None:
+        if self.is_configured and self._watcher is not None:
+            self._watcher.configured(self)
 
     @property
     def is_configured(self) -> bool:
@@ -150,9 +172,10 @@ class Session:
         """Learn from a message of the link between the root and worker ``node``."""
         match message:
             case Ack(kind=AckKind.ROOT_READY):
-                self._joining = False
+                self._ready = True
             case NetConfig():
                 self.net = message
+                self._tell_configured()
             case NodeConfig():
                 self.configs[node] = message
                 self._places = self._places or places_of(message)
@@ -160,6 +183,7 @@ class Session:
                     for op in segment.ops:
                         if op.weight_size.n_bytes:
                             self._weights[node, op.name, op.index] = op.weight_size
+                self._tell_configured()
             case _:
                 pass
 
@@ -169,14 +193,15 @@ class Session:
             forward = Forward(self.number, index, packet.position, packet.batch_size)
             self._forwards.append(forward)
             self.n_forwards += 1
-            self.has_news = True
+            if self._watcher is not None:
+                self._watcher.forward_began(self)
             return forward
         known = self.forward(index)
         if known is not None and (known.position, known.batch_size) != (packet.position, packet.batch_size):
             self._notice(
                 0,
                 stream,
-                f"forward {index} has {packet.batch_size} rows from position {packet.position} here, "
+                f"forward {index} has {counted(packet.batch_size, 'row')} from position {packet.position} here, "
                 f"but {known.batch_size} from {known.position} on another link",
             )
             known = None

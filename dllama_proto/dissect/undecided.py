@@ -11,7 +11,7 @@ from typing import Protocol
 from dllama_proto._phases import Phase, Role
 from dllama_proto.connection import Connection
 from dllama_proto.dissect.account import Account, UnexplainedRun
-from dllama_proto.dissect.events import LinkKind, Stream
+from dllama_proto.dissect.events import HOW_TO_RECORD, LinkKind, Stream
 from dllama_proto.dissect.tcp import Conversation, Direction
 from dllama_proto.endpoint import Endpoint
 from dllama_proto.errors import RemoteProtocolError
@@ -40,7 +40,7 @@ class Verdicts(Protocol):
 
 
 class Undecided:
-    """A connection of which it isn't clear yet what it is: keeps what was said."""
+    """A connection that is not identified yet: keeps its bytes."""
 
     def __init__(self, verdicts: Verdicts, conversation: Conversation) -> None:
         self._verdicts = verdicts
@@ -98,9 +98,9 @@ class Undecided:
         if self._verdicts.become_peer_link(self):
             return
         if not any(sink.direction.begun for sink in self._sinks):
-            self._give_up("the capture begins in the middle of this connection")
+            self._give_up("the capture begins in the middle of this connection", f"; {HOW_TO_RECORD}")
         elif any(sink.begins_missing for sink in self._sinks):
-            self._give_up("the first bytes of this connection were not captured")
+            self._give_up("the first bytes of this connection were not captured", f"; {HOW_TO_RECORD}")
         else:
             self._ignore()
 
@@ -136,7 +136,7 @@ class Undecided:
         )
 
     def replay(self) -> None:
-        """Pass on what was kept to whoever reads now."""
+        """Give the kept bytes to the new reader."""
         events, self._events = self._events, deque()
         for keeper, time, what in events:
             sink = keeper.direction.sink
@@ -156,11 +156,13 @@ class Undecided:
             sink.direction.sink = None
         self._verdicts.leave(self, LinkKind.FOREIGN)
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, reason: str, advice: str = "") -> None:
         """Count what this connection says as not understood."""
         self._verdicts.leave(self, LinkKind.UNKNOWN)
         self._verdicts.account.notice(
-            self.conversation.time, self.streams[0], f"{reason}: nothing of it can be understood"
+            self.conversation.time,
+            self.streams[0],
+            f"{reason}: nothing of it can be understood{advice}",
         )
         self._verdicts.streams += self.streams
         for sink, stream in zip(self._sinks, self.streams, strict=True):
@@ -202,7 +204,7 @@ class _Keeper:
 
 
 class _Lost:
-    """The sink of a direction of which nothing can be understood."""
+    """The sink of a direction that cannot be decoded."""
 
     def __init__(self, account: Account, stream: Stream, reason: str) -> None:
         self._account, self._stream, self._reason = account, stream, reason

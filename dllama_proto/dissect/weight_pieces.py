@@ -1,4 +1,4 @@
-"""The piece of a weight at hand: its header, and how far its data, which is counted and not kept, has come."""
+"""The current piece of a weight: its header, and how much of its data came (counted, not kept)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class WeightPieces:
         return True
 
     def break_off(self) -> None:
-        """Report the piece at hand as far as it came."""
+        """Report the current piece as far as it came."""
         if self._piece is not None:
             self._end(self._piece, self._half.time)
 

@@ -22,11 +22,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, WeightHeader
+from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, Refusal, WeightHeader
 from dllama_proto.schemas.control import CONTROL_PACKET
 from dllama_proto.schemas.handshake import GREETING
 from dllama_proto.schemas.net_config import NET_CONFIG
 from dllama_proto.schemas.node_config import NODE_CONFIG
+from dllama_proto.schemas.refusal import REFUSAL
 from dllama_proto.schemas.weights import WEIGHT_HEADER
 from dllama_proto.schemas.wire import Record
 
@@ -40,5 +41,6 @@ MESSAGES: Mapping[type, Record[Any]] = MappingProxyType(
         NodeConfig: NODE_CONFIG,
         WeightHeader: WEIGHT_HEADER,
         ControlPacket: CONTROL_PACKET,
+        Refusal: REFUSAL,
     }
 )

@@ -23,6 +23,7 @@ from construct import Bytes, Int32sl, Int32ul, Int64ul, Struct, this
 
 from dllama_proto.enums import PointerSource
 from dllama_proto.errors import LocalProtocolError, RemoteProtocolError
+from dllama_proto.formatting import counted
 
 __all__ = [
     "Array",
@@ -219,7 +220,7 @@ class Array(construct.Array):  # type: ignore[misc]
     def _build(self, obj: Any, stream: Any, context: Any, path: str) -> Any:
         count = construct.evaluate(self.count, context)
         if len(obj) != count:
-            raise construct.RangeError(f"{count} items, not {len(obj)}", path=path)
+            raise construct.RangeError(f"{counted(count, 'item')}, not {len(obj)}", path=path)
         for index, item in enumerate(obj):
             self.subcon._build(item, stream, context, f"{path}[{index}]")
         return obj

@@ -10,6 +10,8 @@ from typing import TextIO
 
 from dllama_proto.dissect.dissection import Dissection, dissect_pcap
 from dllama_proto.dissect.events import FaultEvent, SliceEvent, WireEvent
+from dllama_proto.errors import RemoteProtocolError
+from dllama_proto.exit_codes import AMISS, CommandError, ExitCode
 from dllama_proto.show.filters import Filter
 from dllama_proto.show.json_form import event_json, totals_json
 from dllama_proto.show.summary import Summary
@@ -17,7 +19,7 @@ from dllama_proto.show.summary_text import print_summary, summary_json
 from dllama_proto.show.text import EventPrinter
 from dllama_proto.show.values import Values, values_of
 from dllama_proto.terminal import print_json
-from dllama_proto.tokenizer_file import TokenizerFile, decode_tokenizer
+from dllama_proto.tokenizer_file import TokenizerFile, read_tokenizer
 
 __all__ = ["DissectOptions", "run_dissect"]
 
@@ -33,24 +35,36 @@ class DissectOptions:
     summary: bool = False
     values: bool = False
     tokenizer: Path | None = None
+    #: What to call standard input.
+    title: str | None = None
 
 
 def run_dissect(files: Sequence[str], options: DissectOptions, out: TextIO | None = None) -> int:
     """Show captures; return 1 where bytes are unexplained or break the protocol, else 0.
 
-    Raises CaptureError where a file is no capture, RemoteProtocolError where the tokenizer is none, OSError.
+    Raises CaptureError where a file is no capture, CommandError where the tokenizer is none, OSError.
     """
     out = sys.stdout if out is None else out
-    tokenizer = decode_tokenizer(options.tokenizer.read_bytes()) if options.tokenizer is not None else None
+    tokenizer = None if options.tokenizer is None else _read_tokenizer(options.tokenizer)
     clean = True
     for file in files:
         dissection = dissect_pcap(file)
+        if file == "-" and options.title:
+            dissection.name = options.title
         if options.summary:
             faults = _sum_up(dissection, options, out)
         else:
             faults = _events(dissection, options, tokenizer, out)
         clean = clean and not faults and not dissection.totals.unexplained_bytes
-    return 0 if clean else 1
+    return ExitCode.DONE if clean else AMISS
+
+
+def _read_tokenizer(path: Path) -> TokenizerFile:
+    try:
+        with path.open("rb") as file:
+            return read_tokenizer(file)
+    except RemoteProtocolError as error:
+        raise CommandError(f"{path}: {error}") from error
 
 
 def _sum_up(dissection: Dissection, options: DissectOptions, out: TextIO) -> int:

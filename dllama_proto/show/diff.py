@@ -17,6 +17,8 @@ import numpy as np
 
 from dllama_proto.dissect.dissection import Dissection, dissect_pcap
 from dllama_proto.dissect.events import MessageEvent, Place, SliceEvent, WeightEvent, WireEvent
+from dllama_proto.exit_codes import AMISS, ExitCode
+from dllama_proto.formatting import counted
 from dllama_proto.messages import Greeting, NodeConfig, OpConfig
 from dllama_proto.schemas.op_configs import OPS
 from dllama_proto.show.json_form import FORMAT_VERSION, plain
@@ -161,7 +163,7 @@ class _Comparison:
             if _slice_key(one) == _slice_key(other):
                 self._slices(one, other)
                 return
-        elif _essence(one) == _essence(other):
+        elif _is_same(_essence(one), _essence(other)):
             self._n_messages += 1
             return
         self._parted.add(key)
@@ -254,6 +256,11 @@ def _essence(event: _Compared) -> object:
             return message
 
 
+def _is_same(one: object, other: object) -> bool:
+    """Tell whether two records are equal, also where both have a NaN, which does not equal itself."""
+    return one == other or repr(one) == repr(other)
+
+
 def _without_garbage(op: OpConfig) -> OpConfig:
     return replace(op, config=OPS.get(op.code).defined(op.config))
 
@@ -261,15 +268,29 @@ def _without_garbage(op: OpConfig) -> OpConfig:
 # Output -----------------------------------------------------------------------------------------------
 
 
-def run_diff(one: str, other: str, tolerance: float, *, as_json: bool, out: TextIO | None = None) -> int:
-    """Show where two captures part; return 1 where they do, else 0."""
+def run_diff(
+    one: str,
+    other: str,
+    tolerance: float,
+    *,
+    as_json: bool,
+    only_differing: bool = False,
+    out: TextIO | None = None,
+) -> int:
+    """Show where two captures differ; return 1 where they do, else 0.
+
+    With ``only_differing`` syncs whose slices are all the same are left out.
+    """
     out = sys.stdout if out is None else out
     divergence = diff_captures(one, other, tolerance)
+    if only_differing:
+        apart = tuple(distance for distance in divergence.distances if distance.n_differ)
+        divergence = replace(divergence, distances=apart)
     if as_json:
         print_json(_json(divergence), out)
     else:
         _print(divergence, one, other, out)
-    return 1 if divergence.messages or divergence.first is not None else 0
+    return AMISS if divergence.messages or divergence.first is not None else ExitCode.DONE
 
 
 def _json(divergence: Divergence) -> dict[str, object]:
@@ -294,9 +315,9 @@ def _print(divergence: Divergence, one: str, other: str, out: TextIO) -> None:
         terminal.line(f"  {one}: {first.one or 'nothing more'}")
         terminal.line(f"  {other}: {first.other or 'nothing more'}")
         if len(divergence.messages) > 1:
-            terminal.line(f"  and {len(divergence.messages) - 1} links more")
+            terminal.line(f"  and {counted(len(divergence.messages) - 1, 'link')} more")
     else:
-        terminal.line(f"{divergence.n_messages} messages and weight pieces are the same")
+        terminal.line(f"the same messages and weight pieces: {divergence.n_messages}")
     apart = divergence.first
     if apart is None:
         terminal.line("no slice differs")

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dllama_proto.dissect.events import MessageEvent, WeightEvent, WireEvent
 from dllama_proto.enums import PointerSource
 from dllama_proto.events import Ack, WeightsEnd
-from dllama_proto.formatting import format_bytes
+from dllama_proto.formatting import counted, format_bytes
 from dllama_proto.messages import (
     EmptyConfig,
     NetConfig,
     NodeConfig,
     OpConfig,
+    Refusal,
 )
 from dllama_proto.schemas import MESSAGES
 from dllama_proto.schemas.layout import field_spans
@@ -50,7 +51,7 @@ def message_tree(event: MessageEvent | WeightEvent, net: NetConfig | None) -> Tr
             for pre_sync in message.pre_syncs:
                 pre.add(f"pipe {message.pipes[pre_sync.pipe_index].name}")
             return tree
-        case Ack() | WeightsEnd():
+        case Ack() | Refusal() | WeightsEnd():
             return None
         case _:
             tree = Tree("fields")
@@ -62,7 +63,7 @@ def message_tree(event: MessageEvent | WeightEvent, net: NetConfig | None) -> Tr
 def config_tree(node: NodeConfig, net: NetConfig | None) -> Tree:
     """Return a node config as a tree: buffers, then segment by segment ops and syncs."""
     tree = Tree(f"node {node.node_index}")
-    buffers = tree.add(f"{len(node.buffers)} buffers")
+    buffers = tree.add(counted(len(node.buffers), "buffer"))
     for index, buffer in enumerate(node.buffers):
         buffers.add(
             f"{index} {buffer.name}: {shape_text(buffer.size)}, {format_bytes(buffer.size.n_bytes)}"

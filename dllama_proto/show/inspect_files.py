@@ -10,25 +10,29 @@ from typing import Any, TextIO
 
 from dllama_proto.enums import FloatType
 from dllama_proto.errors import RemoteProtocolError
-from dllama_proto.floats import BLOCK_SIZE, n_bytes
-from dllama_proto.formatting import format_bytes
+from dllama_proto.even_split import even_node_counts, even_split_obstacle
+from dllama_proto.exit_codes import CommandError, ExitCode, tell
+from dllama_proto.floats import SYNC_TYPES, n_bytes
+from dllama_proto.formatting import counted, format_bytes
 from dllama_proto.model_file import (
-    MODEL_PREFIX_SIZE,
     TensorEntry,
     check_file_size,
-    decode_model_header,
-    model_header_size,
+    read_model_header,
     tensor_entries,
 )
 from dllama_proto.model_header import ModelHeader
 from dllama_proto.names import WeightName
-from dllama_proto.schemas.model_file import MODEL_MAGIC
 from dllama_proto.schemas.tokenizer_file import TOKENIZER_MAGIC
 from dllama_proto.show.json_form import FORMAT_VERSION, plain
-from dllama_proto.terminal import Table, Terminal, print_json, print_line
-from dllama_proto.tokenizer_file import TokenizerFile, decode_tokenizer
+from dllama_proto.terminal import Table, Terminal, print_json
+from dllama_proto.tokenizer_file import TokenizerFile, read_tokenizer
 
-__all__ = ["EvenShare", "node_memory", "obstacle_to", "possible_node_counts", "run_inspect"]
+__all__ = ["EvenShare", "node_memory", "run_inspect"]
+
+_COMMAND = "dllama-proto inspect"
+
+#: What tells of the splits that this command does not show.
+_OTHER_SPLITS = "dllama-root plan shows other splits"
 
 #: Whole on every node; the embedding on the root alone; all others are shared (C++ ``loadLlmNetWeight``).
 _WHOLE_TENSORS = (
@@ -61,10 +65,15 @@ def node_memory(header: ModelHeader, n_nodes: int) -> list[EvenShare]:
 
     Raises ValueError where they cannot.
     """
-    reason = obstacle_to(header, n_nodes)
-    if reason:
-        possible = ", ".join(map(str, possible_node_counts(header)))
-        raise ValueError(f"{n_nodes} nodes cannot share this model evenly: {reason}; possible: {possible}")
+    if header.weight_float_type not in SYNC_TYPES:
+        raise ValueError(_uncomputed(header))
+    obstacle = even_split_obstacle(header, n_nodes)
+    if obstacle:
+        possible = ", ".join(map(str, even_node_counts(header)))
+        raise ValueError(
+            f"{counted(n_nodes, 'node')} cannot share this model evenly: {obstacle}; an even split, as the C++ "
+            f"program makes it, is possible for {possible} ({_OTHER_SPLITS})"
+        )
     shared = whole = root = 0
     for entry in tensor_entries(header):
         if entry.name == _ROOT_TENSOR:
@@ -79,25 +88,13 @@ def node_memory(header: ModelHeader, n_nodes: int) -> list[EvenShare]:
     ]
 
 
-def possible_node_counts(header: ModelHeader) -> list[int]:
-    """Return the numbers of nodes that can share a model evenly."""
-    return [n for n in range(1, header.n_kv_heads + 1) if not obstacle_to(header, n)]
+def _node_counts(header: ModelHeader) -> list[int]:
+    return even_node_counts(header) if header.weight_float_type in SYNC_TYPES else []
 
 
-def obstacle_to(header: ModelHeader, n_nodes: int) -> str:
-    """Return which dimension keeps ``n_nodes`` from sharing a model evenly, or nothing."""
-    for name, size in (
-        ("key-value heads", header.n_kv_heads),
-        ("feed-forward columns", header.ff_dim),
-        ("tokens", header.vocab_size),
-    ):
-        if n_nodes < 1 or size % n_nodes:
-            return f"it has {size} {name}"
-    unit = BLOCK_SIZE if header.weight_float_type in (FloatType.Q40, FloatType.Q80) else 1
-    for name, size in (("query columns", header.q_dim), ("feed-forward columns", header.ff_dim)):
-        if size // n_nodes % unit:
-            return f"{size // n_nodes} {name} a node are not whole blocks of {unit}"
-    return ""
+def _uncomputed(header: ModelHeader) -> str:
+    types = " or ".join(float_type.name.lower() for float_type in SYNC_TYPES)
+    return f"no node computes with {header.weight_float_type.name.lower()} weights: convert the model to {types}"
 
 
 # Files ------------------------------------------------------------------------------------------------
@@ -106,41 +103,58 @@ def obstacle_to(header: ModelHeader, n_nodes: int) -> str:
 def run_inspect(
     files: Sequence[Path], n_nodes: int | None, *, as_json: bool, out: TextIO | None = None
 ) -> int:
-    """Show files; return 1 where one is bad: it is named, with the byte."""
+    """Show files; one that is bad is told, with the byte, and the others are shown.
+
+    Returns the exit code of the first bad file, or 0.
+    """
     out = sys.stdout if out is None else out
-    bad = False
-    for path in files:
-        try:
-            _inspect(path, n_nodes, as_json, out)
-        except (RemoteProtocolError, ValueError, OSError) as error:
-            where = "" if isinstance(error, OSError) else f"{path}: "
-            print_line(f"dllama-proto inspect: error: {where}{error}", sys.stderr)
-            bad = True
-    return 1 if bad else 0
+    codes = [_inspect(path, n_nodes, as_json, out) for path in files]
+    return next((code for code in codes if code), ExitCode.DONE)
 
 
-def _inspect(path: Path, n_nodes: int | None, as_json: bool, out: TextIO) -> None:
+def _inspect(path: Path, n_nodes: int | None, as_json: bool, out: TextIO) -> ExitCode:
+    memory = None
+    try:
+        found = _read(path)
+        if n_nodes is not None and isinstance(found, ModelHeader):
+            memory = _shared(found, n_nodes)
+    except (RemoteProtocolError, CommandError) as error:
+        return tell(_COMMAND, CommandError(f"{path}: {error}"))
+    except OSError as error:
+        return tell(_COMMAND, error)
+    if as_json:
+        document = (
+            _tokenizer_json(path, found)
+            if isinstance(found, TokenizerFile)
+            else _model_json(path, found, memory)
+        )
+        print_json(document, out)
+        return ExitCode.DONE
+    terminal = Terminal(out)
+    if isinstance(found, TokenizerFile):
+        _print_facts(terminal, path, _tokenizer_facts(found))
+    else:
+        _print_model(terminal, path, found, memory)
+    return ExitCode.DONE
+
+
+def _shared(header: ModelHeader, n_nodes: int) -> list[EvenShare]:
+    try:
+        return node_memory(header, n_nodes)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def _read(path: Path) -> TokenizerFile | ModelHeader:
+    """Read what a file holds, without the tensors. Raises RemoteProtocolError where it is neither, OSError."""
     with path.open("rb") as file:
         magic = int.from_bytes(file.read(4), "little")
         file.seek(0)
         if magic == TOKENIZER_MAGIC:
-            tokenizer = decode_tokenizer(file.read())
-            if as_json:
-                print_json(_tokenizer_json(path, tokenizer), out)
-            else:
-                _print_facts(Terminal(out), path, _tokenizer_facts(tokenizer))
-            return
-        prefix = file.read(MODEL_PREFIX_SIZE)
-        if magic != MODEL_MAGIC:
-            # Old formats have their own words; all others are neither.
-            model_header_size(prefix)
-        header = decode_model_header(prefix + file.read(model_header_size(prefix) - len(prefix)))
+            return read_tokenizer(file)
+        header = read_model_header(file)
     check_file_size(header, path.stat().st_size)
-    memory = None if n_nodes is None else node_memory(header, n_nodes)
-    if as_json:
-        print_json(_model_json(path, header, memory), out)
-    else:
-        _print_model(Terminal(out), path, header, memory)
+    return header
 
 
 # Models -----------------------------------------------------------------------------------------------
@@ -171,7 +185,7 @@ def _model_json(path: Path, header: ModelHeader, memory: list[EvenShare] | None)
         "file": str(path),
         "header": _header_facts(header),
         "tensors": [_tensor_row(entry) for entry in tensor_entries(header)],
-        "node_counts": possible_node_counts(header),
+        "node_counts": _node_counts(header),
     }
     if memory is not None:
         result["nodes"] = [plain(node) | {"total": node.total} for node in memory]
@@ -198,10 +212,14 @@ def _print_model(
         )
     terminal.table(table)
     terminal.line(f"{format_bytes(total)} in all")
-    terminal.line(f"can be shared evenly by {', '.join(map(str, possible_node_counts(header)))} nodes")
+    counts = ", ".join(map(str, _node_counts(header)))
+    if counts:
+        terminal.line(f"an even split is possible for these numbers of nodes: {counts} ({_OTHER_SPLITS})")
+    else:
+        terminal.line(_uncomputed(header))
     if memory is None:
         return
-    columns = ("node", "weights", f"keys and values of {header.seq_len} positions", "both")
+    columns = ("node", "weights", f"keys and values of {counted(header.seq_len, 'position')}", "both")
     table = Table(*columns, right=columns)
     for node in memory:
         name = "0 (root)" if not node.node else str(node.node)
@@ -234,7 +252,7 @@ def _tokenizer_facts(tokenizer: TokenizerFile) -> dict[str, Any]:
         "bos": token(tokenizer.bos_id),
         "add_bos": tokenizer.add_bos,
         "eos": [token(index) for index in tokenizer.eos_ids],
-        "chat_template": f"{len(tokenizer.chat_template)} bytes"
+        "chat_template": counted(len(tokenizer.chat_template), "byte")
         + (f": {template[:60]!r}" if template else ""),
     }
 

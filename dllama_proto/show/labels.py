@@ -16,7 +16,7 @@ from dllama_proto.dissect.events import (
 )
 from dllama_proto.enums import PointerSource, op_quant_type
 from dllama_proto.events import Ack, WeightsEnd
-from dllama_proto.formatting import format_bytes
+from dllama_proto.formatting import counted, format_bytes
 from dllama_proto.messages import (
     ControlPacket,
     Greeting,
@@ -24,6 +24,7 @@ from dllama_proto.messages import (
     NodeConfig,
     OpConfig,
     Pointer,
+    Refusal,
     Size3D,
 )
 
@@ -82,16 +83,16 @@ def describe(event: WireEvent) -> str:
             return _weight(event)
         case SliceEvent():
             lost = f", {event.missing} of its bytes missing" if event.missing else ""
-            cut = f", only {event.size} bytes came" if event.size < event.transfer.size else ""
+            cut = f", only {counted(event.size, 'byte')} came" if event.size < event.transfer.size else ""
             return (
                 f"{event.place}: pipe {event.pipe}, row {event.row} (position {event.position}), "
                 f"bytes {event.transfer.start}-{event.transfer.start + event.transfer.size - 1} "
                 f"of {event.transfer.row_bytes}{lost}{cut}"
             )
         case MissingEvent():
-            return f"{event.size} bytes were not captured: {event.within}"
+            return f"{counted(event.size, 'byte')} not captured: {event.within}"
         case UnexplainedEvent():
-            return f"{event.size} bytes have no meaning: {event.reason}"
+            return f"{counted(event.size, 'byte')} without a meaning: {event.reason}"
         case FaultEvent():
             hint = f" ({event.hint})" if event.hint else ""
             return f"{event.path}: expected {event.expected}, got {event.got}{hint}"
@@ -101,7 +102,7 @@ def describe(event: WireEvent) -> str:
             )
         case ClosedEvent():
             how = "aborted" if event.reset else "closed"
-            return f"{how} by the sender, after {event.offset} bytes ({event.phase.name})"
+            return f"{how} by the sender, after {counted(event.offset, 'byte')} ({event.phase.name})"
         case NoticeEvent():
             return event.text
         case _:
@@ -117,24 +118,27 @@ def _message(event: MessageEvent) -> str:
             return f"you are worker {message.worker_index} of {message.n_sockets}{others}"
         case Ack():
             return message.kind.name
+        case Refusal():
+            return f"cannot go on: {message.reason}"
         case NetConfig():
             pipes = ", ".join(f"{pipe.name} {shape_text(pipe.size)}" for pipe in message.pipes)
-            return f"{message.n_nodes} nodes, {message.n_batches} rows a batch, pipes {pipes}"
+            rows = counted(message.n_batches, "row")
+            return f"{counted(message.n_nodes, 'node')}, {rows} a batch, pipes {pipes}"
         case NodeConfig():
             ops = [op for segment in message.segments for op in segment.ops]
             weights = sum(op.weight_size.n_bytes for op in ops)
             return (
-                f"node {message.node_index}: {len(message.buffers)} buffers, {len(message.segments)} segments, "
-                f"{len(ops)} ops, {format_bytes(weights)} of weights"
+                f"node {message.node_index}: {counted(len(message.buffers), 'buffer')}, "
+                f"{counted(len(message.segments), 'segment')}, {counted(len(ops), 'op')}, "
+                f"{format_bytes(weights)} of weights"
             )
         case WeightsEnd():
             return "all weights were sent"
         case ControlPacket():
             if message.is_stop:
                 return "stop"
-            rows = "1 row" if message.batch_size == 1 else f"{message.batch_size} rows"
             number = "" if event.forward is None else f"forward {event.forward.index}: "
-            return f"{number}{rows} from position {message.position}"
+            return f"{number}{counted(message.batch_size, 'row')} from position {message.position}"
     raise TypeError(f"{type(message).__name__} has no description")
 
 

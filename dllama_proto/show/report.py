@@ -15,6 +15,7 @@ from dllama_proto.dissect.dissection import Dissection, dissect_pcap
 from dllama_proto.dissect.events import FaultEvent, MissingEvent, NoticeEvent, UnexplainedEvent, WireEvent
 from dllama_proto.dissect.session import Session
 from dllama_proto.endpoint import Endpoint
+from dllama_proto.exit_codes import ExitCode
 from dllama_proto.formatting import format_bytes
 from dllama_proto.json_text import json_text
 from dllama_proto.messages import EmptyConfig, NetConfig, NodeConfig, OpConfig
@@ -126,7 +127,7 @@ def render(data: Mapping[str, Any]) -> str:
 def run_report(source: str, output: Path) -> int:
     """Write the page of a capture. Raises CaptureError and OSError."""
     output.write_text(render(gather(dissect_pcap(source))), encoding="utf-8")
-    return 0
+    return ExitCode.DONE
 
 
 def _remark(event: WireEvent) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from dllama_proto.dissect.events import (
     WireEvent,
 )
 from dllama_proto.enums import SyncType
-from dllama_proto.messages import ControlPacket
+from dllama_proto.messages import ControlPacket, Refusal
 
 __all__ = ["LinkSum", "NodeSum", "SessionSum", "Summary", "SyncKey", "SyncSum", "percentile"]
 
@@ -100,6 +100,8 @@ class SessionSum:
         self.links: dict[tuple[int, int], LinkSum] = defaultdict(LinkSum)
         self.nodes: dict[int, NodeSum] = defaultdict(NodeSum)
         self.syncs: dict[SyncKey, SyncSum] = {}
+        #: What workers refused with, by node.
+        self.refusals: dict[int, str] = {}
         self.n_forwards = 0
         self.began = self.ended = 0
         #: Rows and time of forwards with several rows, and of those with one.
@@ -144,6 +146,8 @@ class SessionSum:
                 link.messages += captured
                 if isinstance(event.message, ControlPacket):
                     self._control(event)
+                elif isinstance(event.message, Refusal):
+                    self.refusals[stream.sender] = event.message.reason
             case _:
                 return
         self.nodes[stream.sender].sent += captured

@@ -23,6 +23,8 @@ def print_summary(summary: Summary, file: TextIO) -> None:
             f": {counted(session.n_forwards, 'forward')} in "
             f"{format_duration(session.ended - session.began)}{_rates(session)}",
         )
+        for node, reason in sorted(session.refusals.items()):
+            terminal.line(f"node {node} refused: {reason}")
         terminal.table(_nodes(session))
         terminal.table(_links(session))
         if session.syncs:
@@ -32,9 +34,13 @@ def print_summary(summary: Summary, file: TextIO) -> None:
 def _rates(session: SessionSum) -> str:
     parts = []
     if session.prefill_rows:
-        parts.append(f"prompt {session.prefill_rate:.1f} tokens/s ({session.prefill_rows} tokens)")
+        parts.append(
+            f"prompt {session.prefill_rate:.1f} tokens/s ({counted(session.prefill_rows, 'token')})"
+        )
     if session.decode_rows:
-        parts.append(f"one by one {session.decode_rate:.1f} tokens/s ({session.decode_rows} tokens)")
+        parts.append(
+            f"one by one {session.decode_rate:.1f} tokens/s ({counted(session.decode_rows, 'token')})"
+        )
     return "".join(f", {part}" for part in parts)
 
 
@@ -116,6 +122,7 @@ def _session(session: SessionSum) -> dict[str, Any]:
         "ended_ns": session.ended,
         "prefill": {"tokens": session.prefill_rows, "tokens_per_second": session.prefill_rate},
         "decode": {"tokens": session.decode_rows, "tokens_per_second": session.decode_rate},
+        "refusals": [{"node": node, "reason": reason} for node, reason in sorted(session.refusals.items())],
         "nodes": [
             {"node": number, "weight_bytes_per_second": node.weight_rate} | plain(node)
             for number, node in sorted(session.nodes.items())

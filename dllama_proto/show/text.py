@@ -80,18 +80,22 @@ class EventPrinter:
             extra.append(f"{counted(totals.foreign_connections, 'connection')} of other programs")
         if totals.other_packets:
             extra.append(f"{counted(totals.other_packets, 'packet')} of other protocols")
+        missing = counted(totals.missing_bytes, "byte")
         self._terminal.line(
             f"{counted(totals.packets, 'packet')}, {counted(totals.sessions, 'session')}, "
             f"{format_bytes(totals.explained_bytes)} explained, ",
-            Styled(f"{totals.missing_bytes} bytes missing, {totals.unexplained_bytes} unexplained", style),
+            Styled(
+                f"{missing} missing, {totals.unexplained_bytes} unexplained",
+                style,
+            ),
             "".join(f", {text}" for text in extra),
         )
 
 
 def _values_lines(values: Values) -> Iterator[str]:
     yield (
-        f"{values.n} values: min {values.minimum:.6g}, max {values.maximum:.6g}, mean {values.mean:.6g}, "
-        f"{values.n_nan} NaN"
+        f"{counted(values.n, 'value')}: min {values.minimum:.6g}, max {values.maximum:.6g}, "
+        f"mean {values.mean:.6g}, {values.n_nan} NaN"
     )
     for token in values.top:
         name = "" if token.text is None else f" {token.text!r}"

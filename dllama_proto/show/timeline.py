@@ -1,7 +1,8 @@
 """``dllama-proto timeline``: a session as a trace, as far as the wire tells.
 
 What a node computes is not on the wire, but when: from the last byte that it received for a sync to the first
-one that it sends for the next. A sync lasts, for a node, from its own first byte to the last one it receives.
+one that it sends for the next. A sync lasts, for a node, from its own first byte to the last one it sends or
+receives. What comes before a node's own first byte waits for it, so an arrow to it ends where its sync begins.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 
 from dllama_proto.dissect.dissection import dissect_pcap
 from dllama_proto.dissect.events import Forward, MessageEvent, SliceEvent, WeightEvent, WireEvent
+from dllama_proto.exit_codes import ExitCode
 from dllama_proto.formatting import format_bytes
 from dllama_proto.json_text import json_text
 from dllama_proto.messages import ControlPacket
@@ -25,23 +27,46 @@ _COMPUTE, _SYNC, _SETUP = "compute", "sync", "setup"
 #: Nodes of the n-th session of a capture begin at this many times n.
 _SESSION_NODES = 1000
 
+#: A sync lasts so many nanoseconds longer than its last byte, so that an arrow to that byte ends inside. More than
+#: one: a trace has microseconds with a fraction, which viewers take times 1000 and cut off.
+_MARGIN = 4
+
 
 @dataclass(slots=True)
 class _Sync:
-    """One sync of the forward at hand: when each node sent first, and what each pair exchanged."""
+    """One sync of the current forward: what each pair of nodes exchanged."""
 
     name: str
     pipe: str
-    sent: dict[int, int] = field(default_factory=dict)
-    received: dict[int, int] = field(default_factory=dict)
-    #: First byte, last byte, bytes.
+    #: By sender and receiver: first byte, last byte, bytes.
     flows: dict[tuple[int, int], tuple[int, int, int]] = field(default_factory=dict)
 
-    def span(self, node: int) -> tuple[int, int]:
-        """Return when the sync began and ended for a node; who sends nothing begins with what comes first."""
-        mine = [flow for pair, flow in self.flows.items() if node in pair]
-        first = self.sent.get(node, min(began for began, _, _ in mine))
-        return first, self.received.get(node, max(ended for _, ended, _ in mine))
+    def add(self, sender: int, receiver: int, event: SliceEvent) -> None:
+        """Take a slice."""
+        began, ended, n = self.flows.get((sender, receiver), (event.began, event.time, 0))
+        self.flows[sender, receiver] = min(began, event.began), max(ended, event.time), n + event.size
+
+    def nodes(self) -> list[int]:
+        """Return who takes part."""
+        return sorted({node for pair in self.flows for node in pair})
+
+    def n_bytes(self, node: int) -> int:
+        """Return how much a node sends and receives."""
+        return sum(size for pair, (_, _, size) in self.flows.items() if node in pair)
+
+    def span(self, node: int, ready: int | None) -> tuple[int, int]:
+        """Return when the sync began and ended for a node that was ``ready`` for it then.
+
+        Who sends nothing begins with what comes first.
+        """
+        mine = [
+            (sender, flow) for (sender, receiver), flow in self.flows.items() if node in (sender, receiver)
+        ]
+        sent = [began for sender, (began, _, _) in mine if sender == node]
+        began = min(sent or [began for _, (began, _, _) in mine])
+        if ready is not None:
+            began = max(began, ready)
+        return began, _MARGIN + max(began, *(ended for _, (_, ended, _) in mine))
 
 
 class TraceSink(Protocol):
@@ -137,55 +162,49 @@ class Timeline:
         sync = self._syncs.setdefault(
             (transfer.segment_index, transfer.sync_index), _Sync(str(event.place), event.pipe)
         )
-        sender, receiver = transfer.sender, transfer.receiver
-        sync.sent[sender] = min(sync.sent.get(sender, event.began), event.began)
-        sync.received[receiver] = max(sync.received.get(receiver, event.time), event.time)
-        began, ended, n = sync.flows.get((sender, receiver), (event.began, event.time, 0))
-        sync.flows[sender, receiver] = min(began, event.began), max(ended, event.time), n + event.size
+        sync.add(transfer.sender, transfer.receiver, event)
 
     def _end_forward(self, forward: Forward) -> None:
         """Write a forward: for each node computing and syncing by turns, then the arrows."""
         ready = dict(self._control)
         arguments = {"forward": forward.index, "position": forward.position, "rows": forward.batch_size}
-        for key in sorted(self._syncs):
-            sync = self._syncs[key]
-            for node in sorted({*sync.sent, *sync.received}):
-                first, ended = sync.span(node)
-                began = max(first, ready.get(node, first))
-                if began > ready.get(node, began):
-                    self._writer.span(
-                        self._first_node + node, _COMPUTE, sync.name, ready[node], began, arguments
-                    )
-                n = sum(size for (of, to), (_, _, size) in sync.flows.items() if node in (of, to))
-                self._writer.span(
-                    self._first_node + node,
-                    _SYNC,
-                    f"{sync.pipe} {sync.name}",
-                    began,
-                    max(began, ended),
-                    arguments | {"bytes": n},
-                )
-                ready[node] = max(began, ended)
-            self._arrows(sync)
+        for _, sync in sorted(self._syncs.items()):
+            spans = {node: sync.span(node, ready.get(node)) for node in sync.nodes()}
+            for node, (began, ended) in spans.items():
+                number = self._first_node + node
+                before = ready.get(node, began)
+                if began > before:
+                    self._writer.span(number, _COMPUTE, sync.name, before, began, arguments)
+                more = arguments | {"bytes": sync.n_bytes(node)}
+                self._writer.span(number, _SYNC, f"{sync.pipe} {sync.name}", began, ended, more)
+                ready[node] = ended
+            self._arrows(sync, spans)
         for node, time in ready.items():
             self._count(node, time)
         self._syncs.clear()
         self._control.clear()
         self._forward = None
 
-    def _arrows(self, sync: _Sync) -> None:
+    def _arrows(self, sync: _Sync, spans: Mapping[int, tuple[int, int]]) -> None:
+        """Write an arrow for each pair; its ends lie in the two spans, since viewers drop all others."""
         for (sender, receiver), (began, ended, n) in sorted(sync.flows.items()):
             self._n_arrows += 1
             self._writer.arrow(
                 self._first_node * 1_000_000 + self._n_arrows,
                 f"{sync.pipe} {format_bytes(n)}",
-                (self._first_node + sender, _SYNC, began),
-                (self._first_node + receiver, _SYNC, ended),
+                (self._first_node + sender, _SYNC, _within(began, spans[sender])),
+                (self._first_node + receiver, _SYNC, _within(ended, spans[receiver])),
             )
 
     def _count(self, node: int, time: int) -> None:
         values = {"sent": self._sent.get(node, 0), "received": self._received.get(node, 0)}
         self._writer.counter(self._first_node + node, "bytes", time, values)
+
+
+def _within(time: int, span: tuple[int, int]) -> int:
+    """Return the nearest time that a span holds for sure."""
+    began, ended = span
+    return min(max(time, began), ended - _MARGIN)
 
 
 def run_timeline(source: str, output: Path) -> int:
@@ -200,11 +219,11 @@ def run_timeline(source: str, output: Path) -> int:
                 timelines[number].add(event)
         for timeline in timelines.values():
             timeline.finish()
-    return 0
+    return ExitCode.DONE
 
 
 def run_merge(sources: Sequence[str], output: Path) -> int:
-    """Put traces together. Raises ValueError where one is none, and OSError."""
-    traces = [read_trace(Path(source).read_text(encoding="utf-8"), source) for source in sources]
+    """Put traces together. Raises CommandError where one is none, and OSError."""
+    traces = [read_trace(Path(source).read_bytes(), source) for source in sources]
     output.write_text(json_text(merge_traces(traces)) + "\n", encoding="utf-8")
-    return 0
+    return ExitCode.DONE

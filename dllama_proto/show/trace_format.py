@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from dllama_proto.exit_codes import CommandError
 from dllama_proto.json_text import json_text
 
 __all__ = ["TraceWriter", "merge_traces", "read_trace"]
@@ -95,16 +96,19 @@ class TraceWriter:
         self._n_events += 1
 
 
-def read_trace(text: str, name: str) -> dict[str, Any]:
-    """Return a trace that this module has written. Raises ValueError for any other."""
+def read_trace(data: bytes, name: str) -> dict[str, Any]:
+    """Return a trace that this module has written. Raises CommandError for any other."""
     try:
-        trace: dict[str, Any] = json.loads(text)
+        trace: dict[str, Any] = json.loads(data)
         int(trace["otherData"]["epoch_ns"])
         for event in trace["traceEvents"]:
             if not isinstance(event["pid"], int) or not isinstance(event["ph"], str):
                 raise ValueError("an event without a node or kind")
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{name}: expected a trace written by this project, got {error!r}") from None
+            if not isinstance(event.get("ts", 0), int | float) or not isinstance(event.get("tid", 0), int):
+                raise ValueError("an event whose time or track is no number")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise CommandError(f"{name}: expected a trace written by this project, got {reason}") from error
     return trace
 
 

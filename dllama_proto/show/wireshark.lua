@@ -27,6 +27,7 @@ F["slice.pipe"] = ProtoField.string("dllama.slice.pipe", "pipe")
 F["slice.row"] = ProtoField.uint32("dllama.slice.row", "row")
 F["slice.position"] = ProtoField.uint32("dllama.slice.position", "position")
 F["slice.start"] = ProtoField.uint32("dllama.slice.start", "first byte of the row")
+F["slice.size"] = ProtoField.uint32("dllama.slice.size", "bytes of the row")
 F["slice.data"] = ProtoField.bytes("dllama.slice.data", "data")
 
 local listed = {}
@@ -42,6 +43,21 @@ local f_stream = Field.new("tcp.stream")
 local f_syn = Field.new("tcp.flags.syn")
 local f_ack = Field.new("tcp.flags.ack")
 local f_seq = Field.new("tcp.seq")
+
+-- Names in labels ---------------------------------------------------------------------------------------------
+
+-- Wireshark escapes the values of fields, but shows labels as they are. A name comes from the wire: controls, line
+-- separators and marks that turn the writing direction are shown as their bytes (the patterns are UTF-8).
+local STEER = { "%c", "\194[\128-\159]", "\226\128[\142\143\168-\174]", "\226\129[\166-\169]" }
+
+local function printable(text)
+  for _, pattern in ipairs(STEER) do
+    text = text:gsub(pattern, function(found)
+      return (found:gsub(".", function(byte) return string.format("\\x%02x", byte:byte()) end))
+    end)
+  end
+  return text
+end
 
 -- Reading by schema -------------------------------------------------------------------------------------------
 
@@ -100,7 +116,7 @@ local function parse_field(field, values, source, at, tree)
     if n == 0 and field.may_end then
       return nil, at + 4
     end
-    if n == 0 or n > 255 then
+    if n == 0 or n > field.max then
       error(WRONG, 0)
     end
     need(source, at + 4, n)
@@ -154,7 +170,7 @@ parse = function(name, source, at, tree, label)
   if branch then
     branch:set_len(at - start)
     if values.name then
-      branch:append_text(": " .. values.name)
+      branch:append_text(": " .. printable(values.name))
     end
   end
   return values, at
@@ -300,6 +316,7 @@ end
 -- What comes next ----------------------------------------------------------------------------------------------
 
 local ACK_NUMBER = tonumber(ACK_VALUE)
+local REFUSAL_NUMBER = tonumber(REFUSAL_VALUE)
 
 local function learn(link, direction, message, values)
   local session = link.session
@@ -383,7 +400,7 @@ local function next_unit(link, direction, tvb, at)
   local turn = direction.turns[direction.phase]
   if turn.message == nil then
     -- Only slices are said here: of the next forward, if the root has begun it.
-    if not begin_forward(link, direction) then
+    if direction.phase == "REFUSED" or not begin_forward(link, direction) then
       error(WRONG, 0)
     end
     return slice_unit(link, direction, tvb, at)
@@ -392,7 +409,13 @@ local function next_unit(link, direction, tvb, at)
   local values
   if turn.message == "Ack" then
     need(Source.new(tvb, at), 0, 4)
-    if tvb(at, 4):le_uint() ~= ACK_NUMBER then
+    local number = tvb(at, 4):le_uint()
+    if number == REFUSAL_NUMBER and turn.next.REFUSAL then
+      unit.kind, unit.message = "refusal", "Refusal"
+      values, unit.stop = read_message(direction, "Refusal", tvb, at)
+      direction.phase = turn.next.REFUSAL
+      return unit
+    elseif number ~= ACK_NUMBER then
       error(WRONG, 0)
     end
     unit.stop = at + 4
@@ -436,7 +459,7 @@ local function show(unit, link, direction, tvb, tree)
   local range = tvb(unit.at, unit.stop - unit.at)
   if unit.kind == "slice" then
     local transfer = unit.transfer
-    branch:append_text(": pipe " .. transfer.pipe .. ", position " .. unit.position)
+    branch:append_text(": pipe " .. printable(transfer.pipe) .. ", position " .. unit.position)
     branch:add(F["slice.forward"], unit.forward):set_generated()
     branch:add(F["slice.segment"], transfer.segment):set_generated()
     branch:add(F["slice.sync"], transfer.sync):set_generated()
@@ -447,16 +470,20 @@ local function show(unit, link, direction, tvb, tree)
     branch:add(F["slice.row"], unit.row):set_generated()
     branch:add(F["slice.position"], unit.position):set_generated()
     branch:add(F["slice.start"], transfer.start):set_generated()
+    branch:add(F["slice.size"], transfer.size):set_generated()
     branch:add(F["slice.data"], range)
   elseif unit.kind == "weight_data" then
-    branch:append_text(": " .. unit.weight .. ", " .. range:len() .. " bytes")
+    branch:append_text(": " .. printable(unit.weight) .. ", " .. range:len() .. " bytes")
     branch:add(F["weight.data_size"], UInt64(range:len())):set_generated()
     branch:add(F["weight.data"], range)
   elseif unit.message == "Ack" then
     branch:append_text(": " .. ACK_NAMES[unit.phase])
     branch:add(F["ack"], range, ACK_NAMES[unit.phase])
   else
-    parse(unit.message, Source.new(tvb, unit.at), 0, branch, unit.message)
+    local values = parse(unit.message, Source.new(tvb, unit.at), 0, branch, unit.message)
+    if unit.kind == "refusal" then
+      branch:append_text(": " .. values.reason)
+    end
   end
 end
 

@@ -16,10 +16,12 @@ import construct
 from dllama_proto._phases import ACK_PHASES, FIRST_PHASE, ROOT_LINK, Phase, Role, Signal
 from dllama_proto.dissect.events import Kind
 from dllama_proto.enums import SyncType
-from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, WeightHeader
+from dllama_proto.limits import DEFAULT_LIMITS
+from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, Refusal, WeightHeader
 from dllama_proto.names import LAYER_PREFIX
 from dllama_proto.schemas import MESSAGES
 from dllama_proto.schemas.handshake import ACK_NUMBER
+from dllama_proto.schemas.refusal import REFUSAL_BYTES
 from dllama_proto.schemas.wire import (
     F32,
     I32,
@@ -44,6 +46,7 @@ _MESSAGES: Mapping[type, tuple[str, Kind]] = {
     NodeConfig: ("node_config", Kind.NODE_CONFIG),
     WeightHeader: ("weight", Kind.WEIGHT),
     ControlPacket: ("control", Kind.CONTROL),
+    Refusal: ("refusal", Kind.REFUSAL),
 }
 _SIGNAL_OF_MESSAGE = {
     Signal.GREETING: Greeting,
@@ -69,6 +72,7 @@ def _generated() -> Iterator[str]:
     yield from tables.lines()
     yield f'local LAYER_PREFIX = "{LAYER_PREFIX}"'
     yield f"local ACK_VALUE = {ACK_NUMBER}"
+    yield f"local REFUSAL_VALUE = {int.from_bytes(REFUSAL_BYTES, 'little')}"
     yield f"local SYNC_WITH_ROOT, SYNC_NODE_SLICES = {SyncType.WITH_ROOT}, {SyncType.NODE_SLICES}"
     names = ", ".join(f'{phase.name} = "{kind.name}"' for phase, kind in ACK_PHASES.items())
     yield f"local ACK_NAMES = {{ {names} }}"
@@ -114,7 +118,8 @@ class _Tables:
         if isinstance(schema, Text):
             self._field(filter_name, name, "string")
             end = ", may_end = true" if schema.may_end else ""
-            return f'{row}kind = "text", filter = "{filter_name}"{end} }}'
+            limit = getattr(DEFAULT_LIMITS, schema.limit)
+            return f'{row}kind = "text", max = {limit}, filter = "{filter_name}"{end} }}'
         if isinstance(schema, Record):
             self.add(filter_name, filter_name, schema)
             return f'{row}kind = "record", schema = "{filter_name}" }}'
@@ -138,13 +143,13 @@ class _Tables:
         return self._number(row, name, filter_name, schema)
 
     def _number(self, row: str, name: str, filter_name: str, schema: Any) -> str:
+        while isinstance(schema, construct.Rebuild):
+            schema = schema.subcon
         if isinstance(schema, EnumField):
             enum = f"E_{schema.enum.__name__}"
             self._enums[enum] = schema.members
             self._field(filter_name, name, "int32", f", base.DEC, {enum}")
             return f'{row}kind = "i32", filter = "{filter_name}", codes = {enum} }}'
-        while isinstance(schema, construct.Rebuild):
-            schema = schema.subcon
         for known, kind, shown in _NUMBERS:
             if schema is known or (known is U32 and isinstance(schema, Index)):
                 self._field(filter_name, name, shown)
@@ -188,7 +193,7 @@ def _turns(name: str, role: Role) -> Iterator[str]:
             f"next = {{ {leads} }} }},"
         )
     # After its last word a side only sends slices, or nothing.
-    yield "  SLICES = { next = {} }, CLOSED = { next = {} },"
+    yield "  SLICES = { next = {} }, CLOSED = { next = {} }, REFUSED = { next = {} },"
     yield "}"
     yield f'local {name}_FIRST = "{_own_next(FIRST_PHASE, role).name}"'
 
@@ -199,7 +204,7 @@ def _own_next(phase: Phase, role: Role) -> Phase:
     Payloads are no phase here: they follow what announces them. A side that has no word any more, only
     slices, stays in SLICES.
     """
-    if phase is Phase.CLOSED:
+    if phase in (Phase.CLOSED, Phase.REFUSED):
         return phase
     found: list[Phase] = [phase]
     for candidate in found:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 
 from dllama_proto.endpoint import Endpoint
+from dllama_proto.exit_codes import ExitCode
 from dllama_worker.arguments import EachOnce, argument
 from dllama_worker.worker import flags
 from dllama_worker.worker.options import DEFAULT_PORT
@@ -15,15 +16,15 @@ __all__ = ["main", "make_parser"]
 
 _DESCRIPTION = (
     "Checks whether a worker with these flags would start here and how fast this machine is: Python, kernels, "
-    "cores, memory and its bandwidth, ports, and the way to other nodes."
+    "cores, memory and its bandwidth, ports, and the connection to other nodes."
 )
 _EPILOG = """\
 examples:
   dllama-worker doctor                                        this machine
-  dllama-worker doctor --config worker.toml --peer 10.0.0.2   as the worker would run, and the way to a node
+  dllama-worker doctor --config worker.toml --peer 10.0.0.2   with these flags, and the round trip to a node
 
-exit codes: 0 all is well or could be better, 2 wrong arguments or files, 3 a peer cannot be reached,
-4 this machine lacks something (the port is taken)
+exit codes: 0 a worker would run, even if it could be faster, 2 wrong arguments or files,
+3 a peer cannot be reached, 4 this machine lacks something (for example, the port is taken)
 """
 
 
@@ -45,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     add(
         "--connect",
         action="store_true",
-        help="connect to each peer's port too; a C++ worker that listens there ends when one leaves again",
+        help="also connect to each peer's port; a C++ worker there exits when the connection is closed",
     )
     add("--json", action="store_true", help="print JSON")
     return parser
@@ -75,4 +76,4 @@ def main(argv: Sequence[str]) -> int:
     else:
         print_findings(found)
     failures = [finding.exit_code for finding in found if finding.grade is Grade.FAILURE]
-    return failures[0] if failures else 0
+    return failures[0] if failures else ExitCode.DONE

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from dllama_worker.errors import ExitCode
+from dllama_proto.exit_codes import ExitCode
 
 __all__ = ["Finding", "Grade"]
 
@@ -23,7 +23,7 @@ class Grade(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One row of the table. ``facts`` are for programs; ``exit_code`` says whose fault a failure is."""
+    """One row of the table. ``facts`` are for programs; ``exit_code`` says who is to blame for a failure."""
 
     name: str
     text: str

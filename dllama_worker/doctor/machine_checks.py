@@ -13,10 +13,16 @@ from dllama_ops.table import KernelTable
 from dllama_proto.enums import OpCode, OpQuantType
 from dllama_proto.formatting import format_bytes
 from dllama_worker.doctor.finding import Finding, Grade
-from dllama_worker.errors import ExitCode, UsageError
+from dllama_worker.errors import UsageError
 from dllama_worker.model.reader import open_model
 from dllama_worker.node.kernels import choose_kernels
-from dllama_worker.node.machine import cgroup_cores, instruction_sets, usable_cores
+from dllama_worker.node.machine import (
+    cgroup_cores,
+    default_threads,
+    instruction_sets,
+    physical_cores,
+    usable_cores,
+)
 from dllama_worker.node.memory import available_memory
 from dllama_worker.report import Report
 from dllama_worker.worker.options import WorkerOptions
@@ -55,9 +61,8 @@ def _kernels(prefer: str) -> Finding:
     try:
         table = choose_kernels(prefer, Report())
     except UsageError as error:
-        return Finding(
-            "kernels", str(error), Grade.FAILURE, "see dllama-ops list", exit_code=ExitCode.USAGE
-        )
+        advice = "see dllama-ops list"
+        return Finding("kernels", str(error), Grade.FAILURE, advice, exit_code=error.exit_code)
     source = table.get(_MATMUL).source if _MATMUL in table.choices else "none"
     facts = {
         "matmul": source,
@@ -87,16 +92,19 @@ def _instructions() -> Finding:
 
 
 def _cores(n_threads: int) -> Finding:
-    cores, allowed = usable_cores(), cgroup_cores()
-    text = f"{cores} usable, --nthreads {n_threads}"
+    cores, logical, allowed = physical_cores(), usable_cores(), cgroup_cores()
+    text = f"{cores} usable, "
+    if logical > cores:
+        text += f"{logical} with those that share a core, "
+    text += f"--nthreads {n_threads}"
     if allowed is not None:
         text += f", time for {allowed:g} (control group)"
-    facts = {"cores": cores, "allowed": allowed, "n_threads": n_threads}
-    most = cores if allowed is None else max(1, min(cores, int(allowed)))
-    if n_threads > most:
-        advice = f"threads that share a core wait for each other: --nthreads {most}"
+    facts = {"cores": cores, "logical": logical, "allowed": allowed, "n_threads": n_threads}
+    max_threads = default_threads()
+    if n_threads > max_threads:
+        advice = f"threads that share a core wait for each other: --nthreads {max_threads}"
         return Finding("cores", text, Grade.WARNING, advice, facts)
-    advice = f"--nthreads {most} would use all of them" if n_threads < most else ""
+    advice = f"--nthreads {max_threads} would use all of them" if n_threads < max_threads else ""
     return Finding("cores", text, Grade.OK, advice, facts)
 
 
@@ -128,6 +136,6 @@ def _model(path: Path) -> Finding:
     try:
         open_model(path)
     except UsageError as error:
-        return Finding("model", str(error), Grade.FAILURE, exit_code=ExitCode.USAGE)
+        return Finding("model", str(error), Grade.FAILURE, exit_code=error.exit_code)
     size = path.stat().st_size
     return Finding("model", f"{path}: {format_bytes(size)}", facts={"model": str(path), "bytes": size})

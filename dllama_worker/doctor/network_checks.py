@@ -11,9 +11,10 @@ from statistics import median
 from time import perf_counter
 
 from dllama_proto.endpoint import Endpoint
+from dllama_proto.exit_codes import ExitCode
 from dllama_worker import timeouts
 from dllama_worker.doctor.finding import Finding, Grade
-from dllama_worker.errors import ExitCode
+from dllama_worker.errors import reason_of
 from dllama_worker.worker.options import WorkerOptions
 
 __all__ = ["check_peers", "check_ports"]
@@ -40,7 +41,7 @@ def _port(name: str, host: str, port: int) -> Finding:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
         advice = "is a worker running already? Else choose another port or address"
-        return Finding(name, f"{text}: {error.strerror or error}", Grade.FAILURE, advice, facts)
+        return Finding(name, f"{text}: {reason_of(error)}", Grade.FAILURE, advice, facts)
     return Finding(name, f"{text} is free", facts=facts)
 
 
@@ -73,12 +74,12 @@ def _ping(host: str) -> Finding:
         return _unreachable(name, f"no answer in {timeouts.DOCTOR_PEER:g} s")
     times = re.search(
         r"= ([\d.]+)/([\d.]+)/([\d.]+)", run.stdout
-    )  # least, mean, most, in all pings there are
+    )  # minimum, mean and maximum, as every version of ping prints them
     if times is None:
         reason = run.stderr.strip().removeprefix("ping: ") or "no answer"
         return _unreachable(name, reason)
-    least, mean, most = map(float, times.groups())
-    return _round_trip(name, least, mean, most)
+    min_ms, mean_ms, max_ms = map(float, times.groups())
+    return _round_trip(name, min_ms, mean_ms, max_ms)
 
 
 def _connect(peer: Endpoint) -> Finding:
@@ -92,7 +93,7 @@ def _connect(peer: Endpoint) -> Finding:
     except ConnectionRefusedError as error:
         return _unreachable(name, str(error.strerror), "the machine is there: is a worker running on it?")
     except OSError as error:
-        return _unreachable(name, error.strerror or str(error))
+        return _unreachable(name, reason_of(error))
     return _round_trip(name, min(times), median(times), max(times))
 
 
@@ -104,10 +105,10 @@ def _unreachable(
     return Finding(name, reason, Grade.FAILURE, advice, exit_code=ExitCode.PEER)
 
 
-def _round_trip(name: str, least: float, middle: float, most: float) -> Finding:
-    text = f"{middle:.2f} ms (from {least:.2f} to {most:.2f})"
-    facts = {"least_ms": least, "middle_ms": middle, "most_ms": most}
-    advice = f"a token of a 32-layer model waits {_SYNCS_PER_TOKEN * middle:.0f} ms or more for it"
-    if middle > _SLOW:
+def _round_trip(name: str, min_ms: float, middle_ms: float, max_ms: float) -> Finding:
+    text = f"{middle_ms:.2f} ms (from {min_ms:.2f} to {max_ms:.2f})"
+    facts = {"least_ms": min_ms, "middle_ms": middle_ms, "most_ms": max_ms}
+    advice = f"a token of a 32-layer model waits {_SYNCS_PER_TOKEN * middle_ms:.0f} ms or more for it"
+    if middle_ms > _SLOW:
         return Finding(name, text, Grade.WARNING, f"{advice}: use a cable, not Wi-Fi", facts)
-    return Finding(name, text, Grade.OK, advice if _SYNCS_PER_TOKEN * middle > 1 else "", facts)
+    return Finding(name, text, Grade.OK, advice if _SYNCS_PER_TOKEN * middle_ms > 1 else "", facts)

@@ -13,11 +13,9 @@ import numpy as np
 from dllama_proto.errors import ProtocolError
 from dllama_proto.floats import storage_dtype
 from dllama_proto.model_file import (
-    MODEL_PREFIX_SIZE,
     TensorEntry,
     check_file_size,
-    decode_model_header,
-    model_header_size,
+    read_model_header,
     tensor_entries,
 )
 from dllama_proto.model_header import ModelHeader
@@ -85,8 +83,7 @@ def open_model(path: Path, max_seq_len: int = 0) -> ModelFile:
     """
     try:
         with path.open("rb") as file:
-            prefix = file.read(MODEL_PREFIX_SIZE)
-            header = decode_model_header(prefix + file.read(model_header_size(prefix) - MODEL_PREFIX_SIZE))
+            header = read_model_header(file)
         check_file_size(header, path.stat().st_size)
         with path.open("rb") as file:
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

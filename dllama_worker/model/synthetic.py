@@ -9,7 +9,6 @@ writes one.
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dllama_proto.command_line import CommandParser
 from dllama_proto.enums import FloatType
 from dllama_proto.floats import BLOCK_SIZE, Q40_BLOCK
 from dllama_proto.model_file import TensorEntry, encode_model_header, tensor_entries
@@ -99,7 +99,7 @@ def _to_q40(values: npt.NDArray[np.float64]) -> npt.NDArray[np.void]:
 
 def main(argv: list[str] | None = None) -> None:
     """Write the files that the command line asks for."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="python -m dllama_worker.model.synthetic",
         description="Write a model of a known shape with random weights, and a tokenizer for it.",
     )

@@ -14,7 +14,10 @@ from dllama_worker.node.memory import MemoryNeed
 from dllama_worker.node.profile import ForwardProfile, ProfileSchedule, stage_of
 from dllama_worker.node.transport import Link
 
-__all__ = ["Monitor", "Snapshot", "WorkerPhase"]
+__all__ = ["Monitor", "Snapshot", "UNPROFILED", "WorkerPhase"]
+
+#: In the place of an op code or a sync type: seconds of a stage of which no forward was profiled. Not a total.
+UNPROFILED = "UNPROFILED"
 
 
 class WorkerPhase(Enum):
@@ -184,6 +187,8 @@ class Monitor:
 def _spread(
     sums: dict[tuple[str, str], float], stage: str, seconds: float, shares: Mapping[str, float]
 ) -> None:
-    """Add ``seconds`` by shares; without any, all of it under the name ``ALL``."""
-    for name, share in (shares or {"ALL": 1.0}).items():
+    """Add ``seconds`` by shares; without any, all of it under a name that says so. No seconds make no entry."""
+    if not seconds:
+        return
+    for name, share in (shares or {UNPROFILED: 1.0}).items():
         sums[name, stage] = sums.get((name, stage), 0.0) + seconds * share

@@ -1,4 +1,4 @@
-"""The HTTP end of a worker: ``/metrics`` for Prometheus, ``/healthz`` for whoever keeps it running."""
+"""The HTTP end of a worker: ``/metrics`` for Prometheus, ``/healthz`` for what supervises it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from dllama_proto.endpoint import Endpoint
 from dllama_worker import timeouts
-from dllama_worker.errors import MachineError, UsageError
+from dllama_worker.errors import UsageError, cannot_listen
 from dllama_worker.monitoring.messages import MessageCounts
 from dllama_worker.monitoring.monitor import Monitor, WorkerPhase
 
@@ -44,7 +44,7 @@ class MetricsServer:
         if find_spec("prometheus_client") is None:
             raise UsageError(
                 "--metrics-port needs prometheus_client, which is not installed: "
-                "pip install 'dllama-worker[metrics]'"
+                "pip install prometheus-client"
             )
         self._address = (host, port)
         self._monitor = monitor
@@ -58,10 +58,8 @@ class MetricsServer:
             try:
                 self._server = _Server(host, port, _application(self._monitor, self._messages))
             except OSError as error:
-                raise MachineError(
-                    f"cannot listen on {Endpoint(host, port)} for metrics: {error.strerror or error}; "
-                    "choose another --metrics-host or --metrics-port"
-                ) from error
+                advice = "choose another --metrics-host or --metrics-port"
+                raise cannot_listen(f"{Endpoint(host, port)} for metrics", error, advice) from error
             self._messages.start()
             threading.Thread(
                 target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True
@@ -121,7 +119,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, or hang up where all are taken."""
+        """Answer in a thread, or close the connection where all threads are taken."""
         if self._places.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
@@ -135,7 +133,7 @@ class _Server(ThreadingMixIn, WSGIServer):
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Leave whoever hung up alone."""
+        """Do nothing: a client that closed its connection is no error here."""
 
 
 class _Handler(WSGIRequestHandler):

@@ -23,9 +23,10 @@ from dllama_proto.messages import NetConfig, NodeConfig, OpConfig, Pointer, Size
 from dllama_proto.schemas.op_configs import OPS as WIRE_OPS
 from dllama_proto.schemas.op_spec import OpConfigSpec
 from dllama_worker.errors import ConfigRejected, InternalError, MachineError, NodeError
+from dllama_worker.node.kernel_memory import KernelMemory, kernel_memory
 from dllama_worker.node.memory import NodeMemory
 
-__all__ = ["BoundNode", "bind"]
+__all__ = ["BoundNode", "PlannedNode", "bind", "plan_node"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,13 +37,35 @@ class BoundNode:
     weighted: Mapping[tuple[str, int], BoundOp]
 
 
-def bind(
+@dataclass(frozen=True, slots=True, eq=False)
+class PlannedNode:
+    """A node whose ops are verified and resolved; no kernel is made yet."""
+
+    segments: tuple[tuple[tuple[OpContext, KernelFactory], ...], ...]
+
+    def kernel_memory(self) -> KernelMemory:
+        """Add up what the kernels will take."""
+        return kernel_memory(op for segment in self.segments for op in segment)
+
+    def make_kernels(self) -> BoundNode:
+        """Make every op's kernel. Raises MachineError where one cannot get its memory."""
+        segments = tuple(tuple(_make(*op) for op in segment) for segment in self.segments)
+        weighted = {
+            (op.context.name, op.context.index): op
+            for segment in segments
+            for op in segment
+            if op.context.weight is not None
+        }
+        return BoundNode(segments, MappingProxyType(weighted))
+
+
+def plan_node(
     net: NetConfig, node: NodeConfig, memory: NodeMemory, table: KernelTable, n_threads: int
-) -> BoundNode:
-    """Resolve and verify every op, then make its kernel.
+) -> PlannedNode:
+    """Resolve and verify every op.
 
     The configs have passed the protocol's own checks (indexes, pointers, sizes). Raises ConfigRejected with
-    every fault found, MachineError where a kernel cannot get its memory.
+    every fault found.
     """
     faults: list[str] = []
     planned = [
@@ -51,14 +74,17 @@ def bind(
     ]
     if faults:
         raise ConfigRejected(faults)
-    segments = tuple(tuple(_make(*plan) for plan in segment if plan is not None) for segment in planned)
-    weighted = {
-        (op.context.name, op.context.index): op
-        for segment in segments
-        for op in segment
-        if op.context.weight is not None
-    }
-    return BoundNode(segments, MappingProxyType(weighted))
+    return PlannedNode(tuple(tuple(op for op in segment if op is not None) for segment in planned))
+
+
+def bind(
+    net: NetConfig, node: NodeConfig, memory: NodeMemory, table: KernelTable, n_threads: int
+) -> BoundNode:
+    """Resolve and verify every op, then make its kernel, whatever memory it takes.
+
+    Raises what :func:`plan_node` does, and MachineError where a kernel cannot get its memory.
+    """
+    return plan_node(net, node, memory, table, n_threads).make_kernels()
 
 
 def _plan(

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-__all__ = ["cgroup_cores", "cgroup_free_memory", "instruction_sets", "usable_cores"]
+__all__ = [
+    "cgroup_cores",
+    "cgroup_free_memory",
+    "default_threads",
+    "instruction_sets",
+    "physical_cores",
+    "usable_cores",
+]
 
 _CGROUPS = Path("/sys/fs/cgroup")
+_CPUS = Path("/sys/devices/system/cpu")
 
 #: What kernels for language models can use, by the names in /proc/cpuinfo (x86, then ARM).
 _INSTRUCTION_SETS = (
@@ -35,6 +43,35 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def physical_cores(cpus: Iterable[int] | None = None, root: Path = _CPUS) -> int:
+    """Return how many physical cores this process may run on, or those that have one of ``cpus``.
+
+    Threads of one core (SMT) share its arithmetic and its way to memory, so a second one brings kernels nothing.
+    Where the system does not say which these are, each counts as a core.
+    """
+    if cpus is None:
+        if not hasattr(os, "sched_getaffinity"):
+            return usable_cores()
+        cpus = os.sched_getaffinity(0)
+    return len(
+        {_read(root / f"cpu{cpu}/topology/thread_siblings_list").strip() or str(cpu) for cpu in cpus}
+    )
+
+
+def default_threads(n_nodes: int = 1) -> int:
+    """Return how many threads each of ``n_nodes`` nodes computes with that have this machine to themselves.
+
+    That is its part of the physical cores that this process may use, and of the time that control groups allow;
+    1 at least. ``OMP_NUM_THREADS``, which other libraries that compute go by, limits it as well.
+    """
+    cores, allowed = physical_cores(), cgroup_cores()
+    if allowed is not None:
+        cores = min(cores, int(allowed))
+    threads = max(1, cores // max(1, n_nodes))
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(threads, int(limit)) if limit.isdecimal() and int(limit) else threads
 
 
 def cgroup_cores(root: Path = _CGROUPS, own: Path = Path("/proc/self/cgroup")) -> float | None:

@@ -12,6 +12,7 @@ import numpy as np
 from dllama_ops.tensor import Tensor
 from dllama_proto.messages import BufferConfig, NetConfig, NodeConfig, PipeConfig
 from dllama_worker.errors import MachineError
+from dllama_worker.node.kernel_memory import KernelMemory, MemoryPart
 from dllama_worker.node.machine import cgroup_free_memory
 
 __all__ = ["MemoryNeed", "NodeMemory", "available_memory", "check_memory", "memory_limit", "memory_need"]
@@ -25,23 +26,48 @@ _OP_BYTES = 8_192
 _TRANSFER_BYTES = 512
 _ROW_BYTES = 256
 
+#: How many parts of a sum a refusal names.
+_N_PARTS_SHOWN = 3
+
 #: Whole cache lines, and wide enough for any vector register.
 _ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryNeed:
-    """Bytes that a configuration asks for; ``bookkeeping`` is what this program takes to run it, at most."""
+    """Bytes that a configuration asks for.
+
+    ``bookkeeping`` is what this program takes to run it, at most; ``kernels`` what its kernels state, their
+    weights included, once it is known which they are.
+    """
 
     pipes: int
     buffers: int
     weights: int
     bookkeeping: int = 0
+    kernels: KernelMemory | None = None
 
     @property
     def total(self) -> int:
-        """Bytes of the model's own: without bookkeeping."""
+        """Bytes of the model's own, as the wire has them: without bookkeeping, and what kernels add."""
         return self.pipes + self.buffers + self.weights
+
+    @property
+    def in_all(self) -> int:
+        """Everything that the node will take, as far as it is known."""
+        weights = self.weights if self.kernels is None else self.kernels.total
+        return self.pipes + self.buffers + self.bookkeeping + weights
+
+    def parts(self) -> list[MemoryPart]:
+        """Return what the sum is made of, the largest first."""
+        kernels = [MemoryPart("weights", self.weights)] if self.kernels is None else self.kernels.parts
+        parts = [
+            MemoryPart("pipes", self.pipes),
+            MemoryPart("buffers", self.buffers),
+            MemoryPart("bookkeeping", self.bookkeeping),
+            *kernels,
+        ]
+        return sorted(parts, key=lambda part: part.n_bytes, reverse=True)
 
 
 def memory_need(net: NetConfig, node: NodeConfig) -> MemoryNeed:
@@ -95,12 +121,12 @@ def memory_limit(max_memory: int | None) -> int | None:
 
 def check_memory(need: MemoryNeed, limit: int | None) -> None:
     """Refuse, before anything is allocated, what would take more than ``limit``. Raises MachineError."""
-    total = need.total + need.bookkeeping
-    if limit is not None and total > limit:
+    if limit is not None and need.in_all > limit:
+        largest = ", ".join(str(part) for part in need.parts()[:_N_PARTS_SHOWN] if part.n_bytes)
         raise MachineError(
-            f"the configuration needs {total:,} bytes ({need.weights:,} of them weights), expected no more "
-            f"than {limit:,} (--max-memory, or {_SHARE_OF_FREE:.0%} of what is free): use more nodes, a smaller "
-            "model or a shorter --max-seq-len at the root"
+            f"the configuration needs {need.in_all:,} bytes ({largest}), expected no more than {limit:,} "
+            f"(--max-memory, or {_SHARE_OF_FREE:.0%} of what is free): use more nodes, a smaller model or a "
+            "shorter --max-seq-len at the root"
         )
 
 

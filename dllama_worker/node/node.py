@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,9 +11,9 @@ from dllama_ops.kernel import BoundOp, CompiledSegment
 from dllama_ops.segments import compile_segment
 from dllama_ops.table import KernelTable
 from dllama_proto.messages import NetConfig, NodeConfig
-from dllama_worker.node.binding import bind
+from dllama_worker.node.binding import plan_node
 from dllama_worker.node.executor import Executor, Synchronizer
-from dllama_worker.node.memory import NodeMemory
+from dllama_worker.node.memory import NodeMemory, check_memory, memory_need
 from dllama_worker.node.prefault import prefault_weights
 from dllama_worker.node.profile import ForwardProfile, make_profile
 from dllama_worker.node.sync import NetworkSynchronizer
@@ -31,7 +32,9 @@ SynchronizerFactory = Callable[
 class Node:
     """One node of a cluster: give it its weights, call :meth:`ready`, then :meth:`forward` batch by batch.
 
-    Raises ConfigRejected (with every fault) or MachineError when made.
+    When made it counts what it will take before it takes it: first what the configs say, then, once the ops are
+    verified, what their kernels state. ``need`` is all of it, ``limit`` how much it may be; None for any amount.
+    Raises ConfigRejected (with every fault) or MachineError.
     """
 
     def __init__(
@@ -42,11 +45,17 @@ class Node:
         table: KernelTable,
         n_threads: int,
         make_synchronizer: SynchronizerFactory = NetworkSynchronizer,
+        limit: int | None = None,
     ) -> None:
         self.net = net
         self.config = config
+        need = memory_need(net, config)
+        check_memory(need, limit)
         self.memory = NodeMemory(net, config)
-        self.bound = bind(net, config, self.memory, table, n_threads)
+        planned = plan_node(net, config, self.memory, table, n_threads)
+        self.need = replace(need, kernels=planned.kernel_memory())
+        check_memory(self.need, limit)
+        self.bound = planned.make_kernels()
         self.weights = WeightLoading(self.bound.weighted)
         prefault_weights(op.kernel for op in self.bound.weighted.values())
         self._table = table

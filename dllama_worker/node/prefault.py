@@ -19,16 +19,20 @@ __all__ = ["prefault_weights"]
 def prefault_weights(kernels: Iterable[Kernel]) -> threading.Thread:
     """Call ``touch_weight`` of every kernel that has it, on a thread of its own; return the thread.
 
-    Kernels that are given up meanwhile are passed over: the thread keeps none alive but the one it is at.
+    Kernels that are given up meanwhile are passed over: the thread keeps none alive but the one it is at. A
+    program that ends waits for that one. As a daemon the thread would return from native code into an interpreter
+    that is gone, which aborts the process.
     """
     waiting = [weakref.ref(kernel) for kernel in kernels if hasattr(kernel, "touch_weight")]
-    thread = threading.Thread(target=_touch, args=(waiting,), name="prefault", daemon=True)
+    thread = threading.Thread(target=_touch, args=(waiting,), name="prefault")
     thread.start()
     return thread
 
 
 def _touch(waiting: list[weakref.ref[Kernel]]) -> None:
     for reference in waiting:
+        if not threading.main_thread().is_alive():
+            return
         touch: Callable[[], None] | None = getattr(reference(), "touch_weight", None)
         if touch is not None:
             touch()

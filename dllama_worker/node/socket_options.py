@@ -5,18 +5,23 @@ from __future__ import annotations
 import socket
 import struct
 import sys
+from typing import Protocol
 
 __all__ = ["bound_waits", "keep_alive", "send_at_once"]
 
 _N_PROBES = 6
 
 
-def send_at_once(sock: socket.socket) -> None:
+class _HasOptions(Protocol):
+    def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...
+
+
+def send_at_once(sock: _HasOptions) -> None:
     """Switch Nagle's algorithm off: syncs are many small messages whose delay is the cluster's pace."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def keep_alive(sock: socket.socket, seconds: float) -> None:
+def keep_alive(sock: _HasOptions, seconds: float) -> None:
     """Notice a host that vanishes without a word after twice so many seconds (RFC 1122, RFC 5482)."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform == "linux":
@@ -29,8 +34,8 @@ def keep_alive(sock: socket.socket, seconds: float) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 2000 * idle)
 
 
-def bound_waits(sock: socket.socket, seconds: float | None) -> None:
-    """Bound how long one call in blocking mode waits; None for ever. The kernel does it, so it costs nothing."""
+def bound_waits(sock: _HasOptions, seconds: float | None) -> None:
+    """Bound how long one call in blocking mode waits; None: no limit. The kernel does it, so it costs nothing."""
     whole = 0 if seconds is None else int(seconds)
     micros = 0 if seconds is None else int((seconds - whole) * 1_000_000)
     interval = struct.pack("ll", whole, micros)

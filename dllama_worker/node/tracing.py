@@ -2,24 +2,29 @@
 
 While a trace is written, ops run one after another, each with its own time; plugins take no segments whole.
 So a traced forward is a little slower than another, and shows which op the time goes to. Spans are kept while
-a forward runs and written after its last sync.
+a forward runs and written after its last sync. A disk that is full ends the trace, never a session.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from dllama_ops.kernel import BoundOp, CompiledSegment
 from dllama_proto.dissect.places import places_of
+from dllama_proto.exit_codes import ExitCode, error_text, exit_code
 from dllama_proto.messages import NetConfig, NodeConfig
 from dllama_proto.show.trace_format import TraceWriter
-from dllama_worker.errors import MachineError
+from dllama_worker.errors import MachineError, UsageError
 from dllama_worker.node.executor import Synchronizer
+from dllama_worker.report import Report
 
 __all__ = ["Tracer"]
+
+#: Track, name, begin and end by the clock that only runs forward, rows.
+_Span = tuple[str, str, int, int, int]
 
 _OPS, _SYNCS = "ops (inside)", "syncs (inside)"
 
@@ -27,20 +32,19 @@ _OPS, _SYNCS = "ops (inside)", "syncs (inside)"
 class Tracer:
     """Writes the trace of a process: of one session after another, until :meth:`close`."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file. Raises MachineError where it cannot be written."""
-        self._stack = ExitStack()
+    def __init__(self, path: Path, report: Report) -> None:
+        """Open the file. Raises UsageError where its path is wrong, MachineError where the disk is."""
         try:
-            file = self._stack.enter_context(path.open("w", encoding="utf-8"))
+            self._file = _TraceFile(path, report)
         except OSError as error:
-            raise MachineError(f"cannot write the trace: {error}") from error
-        self._writer = self._stack.enter_context(TraceWriter(file))
+            kind = UsageError if exit_code(error) is ExitCode.CALLER else MachineError
+            raise kind(f"cannot write the trace: {error_text(error)}") from error
         # Spans need a clock that only runs forward, and the time of day to be put beside other nodes' traces.
         self._epoch = time.time_ns() - time.perf_counter_ns()
 
     def close(self) -> None:
         """End the file; a second time does nothing."""
-        self._stack.close()
+        self._file.close()
 
     def watch(
         self,
@@ -50,7 +54,7 @@ class Tracer:
         synchronizer: Synchronizer,
     ) -> tuple[list[CompiledSegment | None], Synchronizer]:
         """Return segments and a synchronizer that do the same and note when."""
-        notes = _Notes(self._writer, config.node_index, self._epoch)
+        notes = _Notes(self._file, config.node_index, self._epoch)
         places = places_of(config)
         names = [
             f"{', '.join(net.pipes[sync.pipe_index].name for sync in segment.syncs)} {place}"
@@ -62,21 +66,58 @@ class Tracer:
         return watched, _WatchedSyncs(synchronizer, names, notes)
 
 
-class _Notes:
-    """Spans of the forward at hand."""
+class _TraceFile:
+    """The file of a trace. When it cannot be written any more, a warning says so, and no more is written."""
 
-    def __init__(self, writer: TraceWriter, node: int, epoch: int) -> None:
-        self._writer, self._node, self._epoch = writer, node, epoch
-        self._spans: list[tuple[str, str, int, int, int]] = []
+    def __init__(self, path: Path, report: Report) -> None:
+        self._path, self._report = path, report
+        self._file = path.open("w", encoding="utf-8")
+        self._writer = TraceWriter(self._file)
+        self._writer.__enter__()
+        self._is_open = True
+
+    def spans(self, node: int, epoch: int, spans: Iterable[_Span]) -> None:
+        if not self._is_open:
+            return
+        try:
+            for track, name, began, ended, rows in spans:
+                self._writer.span(node, track, name, epoch + began, epoch + ended, {"rows": rows})
+        except OSError as error:
+            self._give_up(error)
+
+    def close(self) -> None:
+        if not self._is_open:
+            return
+        try:
+            self._writer.__exit__()
+            self._file.close()
+        except OSError as error:
+            self._give_up(error)
+        self._is_open = False
+
+    def _give_up(self, error: OSError) -> None:
+        self._is_open = False
+        with suppress(OSError):
+            self._file.close()
+        self._report.warning(
+            "trace_ended",
+            f"cannot write {self._path}: {error_text(error)}; no more is traced",
+            path=str(self._path),
+        )
+
+
+class _Notes:
+    """Spans of the current forward."""
+
+    def __init__(self, file: _TraceFile, node: int, epoch: int) -> None:
+        self._file, self._node, self._epoch = file, node, epoch
+        self._spans: list[_Span] = []
 
     def add(self, track: str, name: str, began: int, ended: int, rows: int) -> None:
         self._spans.append((track, name, began, ended, rows))
 
     def write(self) -> None:
-        for track, name, began, ended, rows in self._spans:
-            self._writer.span(
-                self._node, track, name, self._epoch + began, self._epoch + ended, {"rows": rows}
-            )
+        self._file.spans(self._node, self._epoch, self._spans)
         self._spans.clear()
 
 

@@ -4,7 +4,7 @@ The rule: a connected socket belongs to this module. Who accepts or dials hands 
 :class:`PendingConnection` while nobody knows whose it is, or to a :class:`Link`; after that nobody else sees the
 socket or calls ``send``, ``recv`` or ``setsockopt`` on it (a test looks after that). Both have a ``fileno``, so
 pollers take them as they are. Whatever the socket does wrong becomes :class:`PeerLost` with the node's name.
-Nothing here knows a message.
+Nothing here knows a message. With TLS the socket is a :class:`TlsSocket`, which behaves as one.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from dllama_proto.endpoint import Endpoint
+from dllama_proto.formatting import counted
 from dllama_worker import timeouts
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.socket_options import bound_waits, keep_alive, send_at_once
+from dllama_worker.node.tls_socket import TlsSocket
 
 __all__ = ["Connected", "Link", "PendingConnection", "lost"]
 
 #: Buffers a system call takes at most (POSIX guarantees 16, Linux and macOS take 1024).
 _IOV_MAX = 1024
+
+#: Bytes that are dropped at a time.
+_DROP_BYTES = 1 << 16
 
 
 def lost(node: str, error: OSError) -> PeerLost:
@@ -46,7 +51,7 @@ class PendingConnection:
     received here.
     """
 
-    def __init__(self, sock: socket.socket, host: str, port: int) -> None:
+    def __init__(self, sock: socket.socket | TlsSocket, host: str, port: int) -> None:
         self._sock = sock
         sock.settimeout(None)  # or Python would wait, whatever the flags of a call say
         self.host = host
@@ -61,6 +66,11 @@ class PendingConnection:
     def fileno(self) -> int:
         """Return the descriptor, for pollers; -1 once it is closed."""
         return self._sock.fileno()
+
+    @property
+    def holds_bytes(self) -> bool:
+        """Whether something can be received that no poller sees any more."""
+        return isinstance(self._sock, TlsSocket) and self._sock.holds_bytes
 
     def peek(self) -> bytes | None:
         """Return the first byte to be received, which stays there; see :meth:`Link.peek`."""
@@ -80,13 +90,19 @@ class PendingConnection:
         self.received_bytes += len(data)
         return data
 
-    def close(self) -> None:
-        """Close it, and with it the link that was made of it."""
+    def close(self, last: bytes = b"") -> None:
+        """Close it, and with it the link that was made of it.
+
+        ``last`` is sent before, as far as the socket takes it at once.
+        """
+        if last:
+            with contextlib.suppress(OSError):
+                self._sock.send(last, socket.MSG_DONTWAIT)
         self._sock.close()
 
 
 #: What a link can be made of.
-Connected: TypeAlias = socket.socket | PendingConnection
+Connected: TypeAlias = socket.socket | TlsSocket | PendingConnection
 
 
 class Link:
@@ -112,6 +128,7 @@ class Link:
 
     def adopt(self, connection: Connected) -> None:
         """Go on over this connection; the socket before it is left as it is. Raises PeerLost."""
+        self._sock: socket.socket | TlsSocket
         if isinstance(connection, PendingConnection):
             self._sock = connection._sock
             self.received_bytes += connection.received_bytes
@@ -131,13 +148,18 @@ class Link:
         """Return the descriptor, for pollers; -1 once it is closed."""
         return self._sock.fileno()
 
+    @property
+    def holds_bytes(self) -> bool:
+        """Whether something can be received that no poller sees any more."""
+        return isinstance(self._sock, TlsSocket) and self._sock.holds_bytes
+
     def set_deadline(self, seconds: float | None) -> None:
         """Everything that is sent and received from now on must be done in so many seconds; None in any time."""
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._sock.settimeout(seconds)
 
     def set_stall_timeout(self, seconds: float | None) -> None:
-        """Bound how long a sync waits for a byte to come or go; None for ever."""
+        """Bound how long a sync waits for a byte to come or go; None: no limit."""
         self.stall_timeout = seconds
         bound_waits(self._sock, seconds)
 
@@ -218,7 +240,8 @@ class Link:
     def stalled(self, n_bytes: int) -> PeerLost:
         """Return the error of a sync in which nothing moves while ``n_bytes`` are missing."""
         return PeerLost(
-            self.name, f"stalled for {self.stall_timeout:g} s with {n_bytes} bytes of a sync to go"
+            self.name,
+            f"stalled for {self.stall_timeout:g} s with {counted(n_bytes, 'byte')} of a sync to go",
         )
 
     def peek(self) -> bytes | None:
@@ -229,7 +252,7 @@ class Link:
         return _peek(self._sock)
 
     def shutdown(self) -> None:
-        """End both directions; whoever waits on the link, in whatever thread, is woken."""
+        """End both directions; every thread that waits on the link is woken."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
@@ -237,6 +260,23 @@ class Link:
         """Close it; no error leaves."""
         self.shutdown()
         self._sock.close()
+
+    def close_after(self, data: bytes, seconds: float, drain_seconds: float) -> None:
+        """Send a last message, as far as the other end takes it within ``seconds``, and close; no error leaves.
+
+        What the other end still sends is dropped until it closes, ``drain_seconds`` at most: closing with bytes
+        unread resets a connection, and that may destroy the message before it is read (RFC 2525, section 2.17).
+        """
+        try:
+            self.set_deadline(seconds)
+            self.send(data)
+            self._sock.shutdown(socket.SHUT_WR)
+            self.set_deadline(drain_seconds)
+            dropped = memoryview(bytearray(_DROP_BYTES))
+            while True:
+                self.receive_into(dropped)
+        except (OSError, PeerLost):
+            self.close()
 
     def _hold_to_deadline(self) -> None:
         """Give the next call what is left of the time; a byte now and then wins none."""
@@ -247,14 +287,14 @@ class Link:
             self._sock.settimeout(left)
 
     def _closed(self, n_bytes: int) -> PeerLost:
-        return PeerLost(self.name, f"closed the connection with {n_bytes} bytes still to come")
+        return PeerLost(self.name, f"closed the connection with {counted(n_bytes, 'byte')} still to come")
 
 
 def _size(buffers: Sequence[memoryview]) -> int:
     return sum(len(buffer) for buffer in buffers)
 
 
-def _peek(sock: socket.socket) -> bytes | None:
+def _peek(sock: socket.socket | TlsSocket) -> bytes | None:
     try:
         return sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
     except BlockingIOError:

@@ -33,8 +33,8 @@ def add_split_arguments(add: Callable[..., argparse.Action], how_auto: str) -> N
         "--memory",
         type=argument(parse_memory),
         metavar="BYTES[:…]",
-        help="memory of every node, or of each, the root first, as 8G:4G; auto stays within it, other splits are "
-        "refused where they do not fit",
+        help="memory of every node, or a list for all nodes, the root first, for example 8G:4G; auto "
+        "stays within it, other splits are rejected if they do not fit",
     )
 
 

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import socket
+import selectors
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from dllama_proto.connection import Connection, Role
 from dllama_proto.endpoint import Endpoint
+from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.events import Ack, AckKind
 from dllama_proto.limits import Limits
 from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, Peer
 from dllama_worker import timeouts
-from dllama_worker.errors import PeerLost
+from dllama_worker.errors import PeerLost, PeerRefused
 from dllama_worker.node.channel import Channel
-from dllama_worker.node.transport import Link, lost
+from dllama_worker.node.memory import memory_need
+from dllama_worker.node.tls import TlsContexts
+from dllama_worker.node.transport import Link, PendingConnection
+from dllama_worker.report import Report
+from dllama_worker.root.dial import dial_all, node_name
+from dllama_worker.root.lost_worker import hint
 
 __all__ = ["Cluster"]
-
-#: Seconds between two looks whether a worker listens.
-_LOOK_AGAIN = 0.05
 
 
 class Cluster:
     """The links to all workers. ``links`` is by node index; worker i of the list is node i + 1.
 
-    A ``patient`` one waits for workers that do not listen yet: C++ ones stop to during a session, so right
-    after one they cannot be reached for a moment.
+    The first time it connects it tries for ``patience`` seconds where a worker is not there yet, and tells the
+    ``report`` who is missing.
     """
 
     def __init__(
@@ -34,13 +37,19 @@ class Cluster:
         addresses: Sequence[Endpoint],
         limits: Limits | None = None,
         *,
-        patient: bool = False,
+        patience: float = 0.0,
+        report: Report | None = None,
+        tls: TlsContexts | None = None,
     ) -> None:
         self.addresses = tuple(addresses)
         self.links: dict[int, Link] = {}
         self._limits = limits or Limits()
-        self._patience = timeouts.LISTEN_AGAIN if patient else 0.0
+        self._patience = patience
+        self._tls = tls
+        self._report = report or Report()
         self._channels: dict[int, Channel] = {}
+        self._net: NetConfig | None = None
+        self._configs: Sequence[NodeConfig] = ()
 
     @property
     def n_nodes(self) -> int:
@@ -52,19 +61,86 @@ class Cluster:
         """The conversation with each worker, by node index."""
         return dict(self._channels)
 
-    def connect(self) -> None:
-        """Greet every worker in turn.
+    def connect(self, connected: Callable[[str], None] = lambda name: None) -> None:
+        """Connect to all workers, then greet every one in turn; ``connected`` is told the name of each.
 
-        Raises PeerLost naming the worker and its address, RemoteProtocolError where something else answers.
+        Raises PeerLost naming the worker and its address, PeerRefused where it says why, RemoteProtocolError where
+        something else answers.
         """
-        for worker_index, address in enumerate(self.addresses):
-            self._greet(worker_index, address)
+        patience, self._patience = self._patience, 0.0
+
+        def tell(missing: Mapping[int, PeerLost]) -> None:
+            names = ", ".join(node_name(node, self.addresses[node - 1]) for node in missing)
+            reason = next(iter(missing.values())).reason.partition(";")[0]
+            self._report.info(
+                "waiting",
+                f"waiting up to {patience:g} s for {names}: {reason}",
+                nodes=list(missing),
+                seconds=patience,
+            )
+
+        found = dial_all(dict(enumerate(self.addresses, 1)), patience, tell, self._tls)
+        try:
+            for node_index in tuple(found):
+                self._greet(node_index, found.pop(node_index))
+                connected(self.links[node_index].name)
+        except PeerLost as error:
+            raise self.explain(error) from error
+        finally:
+            for pending in found.values():
+                pending.close()
 
     def configure(self, net: NetConfig, configs: Sequence[NodeConfig]) -> None:
         """Let the workers join each other, and send every one what all share and its own part.
 
-        ``configs`` is by node index, the root's too. Raises PeerLost.
+        ``configs`` is by node index, the root's too. Raises PeerLost, PeerRefused, RemoteProtocolError.
         """
+        self._net, self._configs = net, configs
+        try:
+            self._configure(net, configs)
+        except PeerLost as error:
+            raise self.explain(error) from error
+
+    def explain(self, error: PeerLost, *, look: bool = True) -> PeerLost:
+        """Return the best that is known of why the workers were lost before all are ready.
+
+        That is what any of them says (where ``look`` allows to read from the others), else the error, with what
+        may have been the cause.
+        """
+        if isinstance(error, PeerRefused):
+            return error
+        refused = self._refusal(error) if look else None
+        if refused is not None:
+            return refused
+        for node_index, channel in self._channels.items():
+            if channel.link.name == error.node:
+                need = None
+                if self._net is not None and node_index < len(self._configs):
+                    need = memory_need(self._net, self._configs[node_index])
+                return error.with_hint(hint(channel.connection.phase, need))
+        return error
+
+    def _refusal(self, error: PeerLost) -> PeerRefused | None:
+        """Wait a moment for what the other workers say: who hangs up may only have seen another go."""
+        deadline = time.monotonic() + timeouts.REFUSAL
+        with selectors.DefaultSelector() as selector:
+            for channel in self._channels.values():
+                if channel.link.name != error.node and channel.connection.may_be_refused:
+                    channel.link.set_deadline(timeouts.REFUSAL)
+                    selector.register(channel.link, selectors.EVENT_READ, channel)
+            while selector.get_map() and (left := deadline - time.monotonic()) > 0:
+                for key, _ in selector.select(left):
+                    try:
+                        key.data.look_for_refusal()
+                    except PeerRefused as refused:
+                        return refused
+                    except (PeerLost, RemoteProtocolError):
+                        pass
+                    # It said something else, or has gone as well.
+                    selector.unregister(key.fileobj)
+        return None
+
+    def _configure(self, net: NetConfig, configs: Sequence[NodeConfig]) -> None:
         # One worker after another joins the mesh: nothing on the wire tells who dials, so workers on one host
         # know each other by the order in which they come. C++ roots leave that order to luck.
         for channel in self._channels.values():
@@ -108,27 +184,13 @@ class Cluster:
         self.links.clear()
         self._channels.clear()
 
-    def _greet(self, worker_index: int, address: Endpoint) -> None:
-        node_index = worker_index + 1
-        name = f"node {node_index} ({address})"
-        try:
-            sock = self._dial(address)
-        except OSError as error:
-            raise lost(f"{name} cannot be reached", error) from error
-        link = self.links[node_index] = Link(sock, name)
+    def _greet(self, node_index: int, connection: PendingConnection) -> None:
+        worker_index = node_index - 1
+        name = node_name(node_index, self.addresses[worker_index])
+        link = self.links[node_index] = Link(connection, name)
         link.set_deadline(timeouts.GREETING)
         channel = self._channels[node_index] = Channel(link, Connection(Role.ROOT, limits=self._limits))
         others = (other for i, other in enumerate(self.addresses) if i != worker_index)
         peers = tuple(Peer(other.host, other.port) for other in others)
         channel.send(Greeting(len(self.addresses), worker_index, peers))
         channel.expect(Ack)
-
-    def _dial(self, address: Endpoint) -> socket.socket:
-        deadline = time.monotonic() + self._patience
-        while True:
-            try:
-                return socket.create_connection((address.host, address.port), timeout=timeouts.DIAL)
-            except ConnectionRefusedError:
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(_LOOK_AGAIN)

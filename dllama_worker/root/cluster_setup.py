@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from dllama_ops.table import KernelTable
 from dllama_proto.formatting import counted, format_bytes
 from dllama_worker.model.reader import ModelFile
+from dllama_worker.node.memory import memory_limit
 from dllama_worker.node.node import Node
 from dllama_worker.node.tracing import Tracer
 from dllama_worker.report import Report
 from dllama_worker.root.cluster import Cluster
 from dllama_worker.root.layout import Layout
-from dllama_worker.root.options import RootOptions
+from dllama_worker.root.options import ClusterOptions
 from dllama_worker.root.streaming import count_weight_bytes, load_weights
 from dllama_worker.sharding.partition import Partition
 from dllama_worker.sharding.pieces import WeightPiece, node_weight_pieces
@@ -30,7 +31,7 @@ class ClusterSetup:
 
     def __init__(
         self,
-        options: RootOptions,
+        options: ClusterOptions,
         model: ModelFile,
         partition: Partition,
         layout: Layout,
@@ -51,7 +52,9 @@ class ClusterSetup:
         """
         self._connect()
         net, config = self._layout.net, self._layout.nodes[0]
-        root = Node(net, config, self._cluster.links, table, self._options.n_threads)
+        root = Node(
+            net, config, self._cluster.links, table, self._options.n_threads, limit=memory_limit(None)
+        )
         self._load(root)
         root.ready(self._report, tracer)
         self._bound_waiting()
@@ -68,8 +71,11 @@ class ClusterSetup:
         self._bound_waiting()
 
     def _connect(self) -> None:
-        self._cluster.connect()
+        self._cluster.connect(self._tell_connected)
         self._cluster.configure(self._layout.net, self._layout.nodes)
+
+    def _tell_connected(self, name: str) -> None:
+        self._report.info("connected", f"connected to {name}")
 
     def _load(self, root: Node | None) -> None:
         """Load the workers, unless they have the model themselves, and the root, unless it is None."""

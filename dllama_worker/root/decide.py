@@ -15,7 +15,7 @@ from dllama_proto.model_header import ModelHeader
 from dllama_worker.errors import UsageError
 from dllama_worker.model.reader import ModelFile
 from dllama_worker.report import Report
-from dllama_worker.root.options import RootOptions
+from dllama_worker.root.options import ClusterOptions
 from dllama_worker.root.planning.choose import check_fit, choose_partition
 from dllama_worker.root.planning.demand import count_demand
 from dllama_worker.root.planning.estimate import TokenTime
@@ -42,7 +42,7 @@ class Decision:
 
 
 def decide_partition(
-    options: RootOptions, model: ModelFile, sync_type: FloatType, table: KernelTable, report: Report
+    options: ClusterOptions, model: ModelFile, sync_type: FloatType, table: KernelTable, report: Report
 ) -> Partition:
     """Return the partition of a session, having said what it is unless it is the C++ root's.
 
@@ -90,7 +90,7 @@ def decide_by_speed(
 
 
 def _measured(
-    options: RootOptions,
+    options: ClusterOptions,
     model: ModelFile,
     sync_type: FloatType,
     memory: Sequence[int] | None,
@@ -102,7 +102,7 @@ def _measured(
         model.header, n_nodes, root_share
     )  # refuses what cannot be, before anybody is asked
     report.info("calibrating", f"measuring {counted(n_nodes, 'node')}")
-    speed = measure_cluster(options, model, even, sync_type, memory, table)
+    speed = measure_cluster(options, model, even, sync_type, memory, table, report)
     report_measured(report, options, speed)
     decision = decide_by_speed(model.header, sync_type, speed, memory, root_share)
     report_split(report, decision.split, decision.partition)

@@ -53,7 +53,7 @@ def complete_utf8(data: bytes) -> tuple[bytes, bytes]:
     """
     data = data.partition(b"\0")[0]
     text = bytearray()
-    whole, taken = 0, 0  # how much of text and of data is settled
+    whole, taken = 0, 0  # how much of text and of data is final
     missing = 0  # continuation bytes still to come
     at = 0
     while at < len(data):

@@ -97,11 +97,18 @@ class Inference:
             except PeerLost as another:
                 error = another
 
-    def prefill(self, tokens: Sequence[int], times: ForwardTimes) -> npt.NDArray[np.float32]:
-        """Evaluate any number of tokens in full batches; return the logits of the last, [vocab_size]."""
+    def prefill(
+        self, tokens: Sequence[int], times: ForwardTimes, stopped: Callable[[], bool] = lambda: False
+    ) -> npt.NDArray[np.float32] | None:
+        """Evaluate any number of tokens in full batches; return the logits of the last, [vocab_size].
+
+        ``stopped`` is asked between two batches: None is returned where it ends the work before the last one.
+        """
         if not tokens:
             raise InternalError("expected at least one token to evaluate")
         for start in range(0, len(tokens), self.n_batches):
+            if start and stopped():
+                return None
             logits = self.forward(tokens[start : start + self.n_batches], times)
         last: npt.NDArray[np.float32] = logits[-1]
         return last
@@ -117,7 +124,8 @@ class Inference:
         whose = "every node's" if len(bad) == self._cluster.n_nodes else "those of " + ", ".join(names)
         return (
             f"the logits at position {self.position} are not numbers ({whose}): expected finite ones; a node "
-            "computes wrongly, or the model's weights are broken"
+            "computes wrongly, the model's weights are broken, or, with --weights local, a worker has no model or "
+            "another one (C++ workers cannot have one)"
         )
 
     def finish(self) -> None:

@@ -16,6 +16,7 @@ from dllama_proto.endpoint import Endpoint
 from dllama_worker import timeouts
 from dllama_worker.errors import MachineError
 from dllama_worker.node.forward_times import ForwardTimes
+from dllama_worker.node.tls import TlsFiles
 
 __all__ = ["LocalWorkers"]
 
@@ -28,13 +29,22 @@ class LocalWorkers:
     """
 
     def __init__(
-        self, count: int, *, n_threads: int = 1, kernels: str = "", model: Path | None = None
+        self,
+        count: int,
+        *,
+        n_threads: int,
+        kernels: str = "",
+        model: Path | None = None,
+        tls: TlsFiles | None = None,
     ) -> None:
         arguments = ["--port", "0", "--once", "--log-format", "json", "--nthreads", str(n_threads)]
         if kernels:
             arguments += ["--kernels", kernels]
         if model is not None:
             arguments += ["--model", str(model)]
+        if tls is not None:
+            arguments += ["--tls-cert", str(tls.certificate), "--tls-key", str(tls.key)]
+            arguments += ["--tls-ca", str(tls.authority)]
         self._command = [sys.executable, "-m", "dllama_worker", *arguments]
         self._count = count
         self._processes: list[_Process] = []

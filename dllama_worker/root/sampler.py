@@ -46,18 +46,24 @@ class XorShift:
 
 
 class Sampler:
-    """Picks tokens. ``temperature`` 0 takes the most likely one; ``topp`` in (0, 1) leaves out the unlikely."""
+    """Picks tokens. ``temperature`` 0 takes the most likely one; ``topp`` in (0, 1) leaves out the unlikely.
 
-    def __init__(self, temperature: float, topp: float, seed: int) -> None:
+    Models may have more rows than the tokenizer has tokens (``vocab_size``), which fill the vocabulary up to a
+    round number: such a row is never picked.
+    """
+
+    def __init__(self, temperature: float, topp: float, seed: int, vocab_size: int | None = None) -> None:
         self.temperature = _F32(temperature)
         self.topp = _F32(topp)
         self._random = XorShift(seed)
+        self._vocab_size = vocab_size
 
     def sample(self, logits: _Floats) -> int:
-        """Return a token for logits [vocab_size], which are left as they are.
+        """Return a token for logits, one for each row of the model, which are left as they are.
 
         Raises ValueError where logits are not numbers.
         """
+        logits = logits[: self._vocab_size]
         if not np.isfinite(logits.max()):
             raise ValueError(f"the largest of {len(logits)} logits is {logits.max()}, not a number")
         if self.temperature == 0:

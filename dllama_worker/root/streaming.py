@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, as_completed, wait
 
 from dllama_proto.events import Ack, WeightsEnd
+from dllama_worker import timeouts
+from dllama_worker.errors import PeerLost, PeerRefused
 from dllama_worker.model.reader import ModelFile
 from dllama_worker.node.channel import Channel
 from dllama_worker.node.node import Node
@@ -15,6 +18,9 @@ from dllama_worker.sharding.partition import Partition
 from dllama_worker.sharding.pieces import WeightPiece, node_weight_pieces
 
 __all__ = ["count_weight_bytes", "load_weights"]
+
+#: Seconds between two looks whether a worker refuses what it is sent: one for each piece would cost time.
+_LOOK_INTERVAL = 0.25
 
 
 def count_weight_bytes(model: ModelFile, partition: Partition, nodes: Iterable[int]) -> int:
@@ -35,8 +41,8 @@ def load_weights(
 
     ``root`` None has its weights already.
 
-    ``advance`` is told of the bytes as they go, from one thread at a time. Raises PeerLost for the first
-    worker that is lost, having closed the links of all.
+    ``advance`` is told of the bytes as they go, from one thread at a time. Raises PeerRefused for a worker that
+    says why it cannot go on, else PeerLost for the first that is lost, having closed the links of all.
     """
     lock = threading.Lock()
 
@@ -52,13 +58,29 @@ def load_weights(
         try:
             if root is not None:
                 _load_own(root, pieces(0), model, moved)
-            for future in futures:
-                future.result()
+            wait(futures, return_when=FIRST_EXCEPTION)
+            _check(futures, cluster)
         except BaseException:
             # The other threads may be waiting for workers that will not read on: wake them.
             for channel in channels.values():
                 channel.link.shutdown()
             raise
+
+
+def _check(futures: list[Future[None]], cluster: Cluster) -> None:
+    """Raise what went wrong first, but rather what a worker says: those that are left hang up when one goes."""
+    failed = next((future.exception() for future in futures if future.done() and future.exception()), None)
+    if failed is None:
+        return
+    if not isinstance(failed, PeerLost):
+        raise failed
+    try:
+        for future in as_completed(futures, timeout=timeouts.REFUSAL):
+            if isinstance(refused := future.exception(), PeerRefused):
+                raise refused
+    except TimeoutError:
+        pass
+    raise cluster.explain(failed, look=False)
 
 
 def _load_own(
@@ -75,7 +97,11 @@ def _send(
     channel: Channel, pieces: Iterable[WeightPiece], model: ModelFile, moved: Callable[[int], None]
 ) -> None:
     """Send one worker its pieces and the end, and wait until it is ready."""
+    look_at = time.monotonic() + _LOOK_INTERVAL
     for piece in pieces:
+        if (now := time.monotonic()) >= look_at:
+            channel.look_for_refusal()
+            look_at = now + _LOOK_INTERVAL
         channel.send(piece.header)
         for _, data in piece.portions(model):
             channel.send_payload(data)

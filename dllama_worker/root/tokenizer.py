@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from dllama_proto.errors import ProtocolError
-from dllama_proto.tokenizer_file import TokenizerFile, decode_tokenizer
+from dllama_proto.tokenizer_file import TokenizerFile, read_tokenizer
 from dllama_worker.errors import UsageError
 from dllama_worker.root.decoder import TokenDecoder
 
@@ -143,7 +143,8 @@ class Tokenizer:
 def load_tokenizer(path: Path) -> Tokenizer:
     """Read a .t file. Raises UsageError naming the file and what is wrong with it."""
     try:
-        return Tokenizer(decode_tokenizer(path.read_bytes()))
+        with path.open("rb") as file:
+            return Tokenizer(read_tokenizer(file))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read as a tokenizer: {error.strerror or error}") from error
     except ProtocolError as error:

@@ -11,12 +11,13 @@ import heapq
 from collections.abc import Callable, Mapping, Sequence
 from math import gcd, inf
 
+from dllama_proto.even_split import even_node_counts
+from dllama_proto.formatting import counted
 from dllama_proto.model_header import ModelHeader
 from dllama_worker.errors import UsageError
 from dllama_worker.sharding.partition import (
     NodeShare,
     Partition,
-    even_node_counts,
     even_partition,
     needed_kv_heads,
     vocab_parts,
@@ -44,9 +45,9 @@ def partition_for(header: ModelHeader, split: Split, n_nodes: int) -> Partition:
     if split.weights is None:
         return partition_evenly(header, n_nodes, split.root_share)
     if len(split.weights) != n_nodes:
-        workers = "1 worker" if n_nodes == 2 else f"{n_nodes - 1} workers"
         raise UsageError(
-            f"the split {split} has {len(split.weights)} weights, expected {n_nodes}: the root and {workers}"
+            f"the split {split} has {counted(len(split.weights), 'weight')}, expected {n_nodes}: the root and "
+            f"{counted(n_nodes - 1, 'worker')}"
         )
     return partition_by_weights(header, split.weights)
 

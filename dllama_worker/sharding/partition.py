@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dllama_proto.even_split import even_node_counts, even_split_obstacle
+from dllama_proto.formatting import counted
 from dllama_proto.model_header import ModelHeader
 from dllama_worker.errors import UsageError
 from dllama_worker.sharding.slicing import block_size
 
-__all__ = ["NodeShare", "Partition", "even_node_counts", "even_partition", "needed_kv_heads", "vocab_parts"]
+__all__ = ["NodeShare", "Partition", "even_partition", "needed_kv_heads", "vocab_parts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +89,11 @@ def even_partition(header: ModelHeader, n_nodes: int) -> Partition:
 
     Raises UsageError naming the dimension that cannot be parted so, and node counts that can.
     """
-    obstacle = _even_obstacle(header, n_nodes)
+    obstacle = even_split_obstacle(header, n_nodes)
     if obstacle:
         possible = ", ".join(map(str, even_node_counts(header)))
         raise UsageError(
-            f"this model cannot be shared evenly by {n_nodes} nodes: {obstacle}; it can by {possible}"
+            f"this model cannot be shared evenly by {counted(n_nodes, 'node')}: {obstacle}; it can by {possible}"
         )
     return Partition.of(
         header,
@@ -107,11 +109,6 @@ def even_partition(header: ModelHeader, n_nodes: int) -> Partition:
     )
 
 
-def even_node_counts(header: ModelHeader) -> list[int]:
-    """Return the numbers of nodes, the root included, that can share a model evenly; 1 always can."""
-    return [n for n in range(1, header.n_kv_heads + 1) if not _even_obstacle(header, n)]
-
-
 def needed_kv_heads(header: ModelHeader, q_heads: range) -> range:
     """Return the key-value heads that some query heads attend to."""
     group = header.kv_group
@@ -124,22 +121,6 @@ def vocab_parts(header: ModelHeader, n_nodes: int) -> list[range]:
     """Cut the vocabulary equally, filled up to a multiple of the node count."""
     size = _padded(header.vocab_size, n_nodes)
     return [_nth_part(size, n_nodes, node) for node in range(n_nodes)]
-
-
-def _even_obstacle(header: ModelHeader, n_nodes: int) -> str:
-    """Say which dimension is in the way, or nothing."""
-    for name, size in (
-        ("key-value heads", header.n_kv_heads),
-        ("feed-forward columns", header.ff_dim),
-        ("tokens", header.vocab_size),
-    ):
-        if n_nodes < 1 or size % n_nodes:
-            return f"it has {size} {name}"
-    unit = block_size(header.weight_float_type)
-    for name, size in (("query dimension", header.q_dim), ("feed-forward dimension", header.ff_dim)):
-        if size // n_nodes % unit:
-            return f"{size // n_nodes} a node of its {name} {size} are not whole blocks of {unit} weights"
-    return ""
 
 
 def _is_even(header: ModelHeader, shares: Sequence[NodeShare]) -> bool:

@@ -17,6 +17,7 @@ from dllama_proto.dissect.recording import RecordedConnection
 from dllama_proto.endpoint import Endpoint
 from dllama_proto.messages import Peer
 from dllama_worker import timeouts
+from dllama_worker.errors import cannot_listen
 from dllama_worker.tap.peers import PeerRewriter
 
 __all__ = ["Route", "TapServer"]
@@ -46,11 +47,15 @@ class TapServer:
         tell: Callable[[str], None],
         peers: Mapping[Peer, Peer],
     ) -> None:
-        """Listen. Raises OSError."""
+        """Listen. Raises MachineError."""
         self.route = route
         self._record, self._tell, self._peers = record, tell, peers
-        family = socket.AF_INET6 if ":" in route.listen.host else socket.AF_INET
-        self._listener = socket.create_server((route.listen.host, route.listen.port), family=family)
+        host, port = route.listen.host, route.listen.port
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            self._listener = socket.create_server((host, port), family=family)
+        except OSError as error:
+            raise cannot_listen(str(route.listen), error, "choose another --listen") from error
         #: Where it listens.
         self.port: int = self._listener.getsockname()[1]
         self._sockets: set[socket.socket] = set()

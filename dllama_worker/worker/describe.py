@@ -13,9 +13,9 @@ from dllama_proto.messages import (
     OpConfig,
     RopeConfig,
 )
-from dllama_proto.names import Pipe, WeightName
+from dllama_proto.names import MARK_PIPE, Pipe, WeightName
 
-__all__ = ["describe_model"]
+__all__ = ["describe_model", "is_probe"]
 
 
 def describe_model(net: NetConfig, node: NodeConfig) -> dict[str, str]:
@@ -32,6 +32,11 @@ def describe_model(net: NetConfig, node: NodeConfig) -> dict[str, str]:
         rows["sync float type"] = pipes[Pipe.ZQ.name].size.float_type.name.lower()
     rows["n_batches"] = str(net.n_batches)
     return rows
+
+
+def is_probe(net: NetConfig) -> bool:
+    """Tell whether a session measures nodes: its forwards evaluate no tokens."""
+    return any(pipe.name == MARK_PIPE for pipe in net.pipes)
 
 
 def _ops(node: NodeConfig, code: OpCode) -> Iterator[OpConfig]:

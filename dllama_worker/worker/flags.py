@@ -8,32 +8,36 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dllama_proto.command_line import CommandParser
 from dllama_proto.version import VersionAction
 from dllama_worker import timeouts
-from dllama_worker.arguments import host, network, port, seconds, size
+from dllama_worker.arguments import Extend, host, keepalive, network, port, seconds, size
 from dllama_worker.node_flags import add_compute_flags, add_ignored_flags, add_log_flags, add_trace_flag
+from dllama_worker.tls_flags import add_tls_flags, tls_files
 from dllama_worker.worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
 
 __all__ = ["make_parser", "options_of"]
 
 _DESCRIPTION = (
-    "A worker node of a Distributed-Llama cluster. Waits for a root, computes its slice of the model."
+    "A worker node of a Distributed-Llama cluster. It waits for a root and computes its slice of the model."
 )
 _EPILOG = """\
 examples:
   dllama-worker                                    listen on loopback, for a root on this machine
   dllama-worker --host 0.0.0.0 --allow 10.0.0.0/8  listen on every interface, for nodes of one network
   dllama-worker --model llama.m                    check the weights against a local file, or use it instead
-  dllama-worker doctor                             check this machine, and the way to other nodes
+  dllama-worker certificates --out tls root w1 w2  certificates for a root and two workers, for --tls-cert
+  dllama-worker tunnel --help                      let a C++ node take part in a cluster with TLS
+  dllama-worker doctor                             check this machine, and the connection to other nodes
 
-exit codes: 0 ended as asked, 2 wrong arguments or files, 3 another node's fault (with --once),
-4 this machine's (port taken, out of memory), 1 a bug
+exit codes: 0 ended as asked, 2 wrong arguments or files, 3 another node is to blame (with --once),
+4 this machine is to blame (port taken, out of memory), 1 a bug
 """
 
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; the documentation's help text comes from it too."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="dllama-worker",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -42,7 +46,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=VersionAction)
     add = parser.add_argument
     add(
-        "--config", type=Path, metavar="FILE", help="TOML file of flags, as nthreads = 4; flags override it"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="TOML file of flags, for example nthreads = 4; flags override it",
     )
     add("--host", type=host, default=DEFAULT_HOST, help="address to listen on (default: %(default)s)")
     add(
@@ -61,6 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--once", action="store_true", help="serve one session, then exit")
     add_trace_flag(add)
     _add_limits(parser)
+    add_tls_flags(parser)
     add_log_flags(add)
     add(
         "--metrics-port",
@@ -80,27 +88,29 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("what others may do").add_argument
+    add = parser.add_argument_group("limits for other nodes").add_argument
     add(
         "--allow",
         nargs="+",
+        action=Extend,
         type=network,
         default=[],
         metavar="CIDR",
-        help="networks of root and workers; who calls from elsewhere is turned away (default: all may call)",
+        help="networks or addresses of the root and the other workers; connections from elsewhere are closed "
+        "(default: no limit)",
     )
     add(
         "--max-memory",
         type=size,
         metavar="BYTES",
-        help="most that a session may take, as 8G or 500M (default: 90%% of what is free)",
+        help="maximum that a session may take, for example 8G or 500M (default: 90%% of what is free)",
     )
     add(
         "--handshake-timeout",
         type=seconds,
         default=timeouts.HANDSHAKE,
         metavar="SECONDS",
-        help=f"for each message of a root until weights are loaded (default: {timeouts.HANDSHAKE:g})",
+        help=f"limit for each message of a root until the weights are loaded (default: {timeouts.HANDSHAKE:g})",
     )
     add(
         "--sync-timeout",
@@ -111,7 +121,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--keepalive",
-        type=seconds,
+        type=keepalive,
         default=timeouts.KEEPALIVE,
         metavar="SECONDS",
         help="idle time after which TCP asks whether a node is still there "
@@ -127,6 +137,7 @@ def options_of(arguments: argparse.Namespace) -> WorkerOptions:
         n_threads=arguments.nthreads,
         model=arguments.model,
         kernels=arguments.kernels,
+        tls=tls_files(arguments),
         trace=arguments.trace,
         metrics_host=arguments.metrics_host,
         metrics_port=arguments.metrics_port,

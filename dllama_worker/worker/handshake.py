@@ -1,12 +1,13 @@
-"""Connections whose other end has not greeted yet: all are read at once, the first to greet as a root is taken.
+"""Handshakes of pending connections: all run at the same time, and the first complete greeting wins.
 
-So whoever connects and says nothing, or says it byte by byte, keeps nobody else out.
+A connection that sends nothing, or sends its greeting byte by byte, does not delay the others.
 """
 
 from __future__ import annotations
 
 import select
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from dllama_proto.connection import Connection, Role
@@ -21,55 +22,72 @@ from dllama_worker.worker.listener import Listener
 
 __all__ = ["PendingHandshake", "accept_root"]
 
-#: More handshakes than these do not run at once: the oldest makes room for a new one.
+#: The maximum of handshakes at the same time. When a new connection comes beyond it, the oldest is rejected.
 _MAX_HANDSHAKES = 64
+
+#: How TLS begins (RFC 8446, section 5.1); no greeting does.
+_TLS = b"\x16\x03"
 
 
 @dataclass(slots=True, eq=False)
 class PendingHandshake:
-    """A connection and how far its conversation has come; ``deadline`` is when the greeting must be complete."""
+    """A pending connection and its protocol state; the greeting must be complete by ``deadline``."""
 
     pending: PendingConnection
     connection: Connection
     deadline: float
+    has_begun: bool = False
 
     def read(self) -> Greeting | None:
-        """Take what has come; return the greeting once it is complete.
+        """Take what has come, all of it; return the greeting once it is complete.
 
-        Raises PeerLost where the other end has gone, RemoteProtocolError where it said something else.
+        Raises PeerLost where the other end closed the connection, RemoteProtocolError where it sent
+        something else.
         """
-        data = self.pending.receive_now(self.connection.n_wanted)
-        if data is None:
-            return None
-        if data:
-            self.connection.receive_data(data)
-        else:
-            self.connection.receive_eof()
-        event = self.connection.next_event()
-        if isinstance(event, Closed):
-            raise PeerLost(self.pending.address, "closed the connection before its Greeting")
-        if isinstance(event, NoEvent):
-            return None
-        if not isinstance(event, Greeting):
-            raise RuntimeError(f"expected a greeting from the protocol, got {event!r}")
-        return event
+        while (data := self.pending.receive_now(self.connection.n_wanted)) is not None:
+            if data.startswith(_TLS) and not self.has_begun:
+                raise PeerLost(
+                    self.pending.address,
+                    "it speaks TLS and this worker does not: start this one with --tls-cert, --tls-key and "
+                    "--tls-ca, or the other without",
+                )
+            self.has_begun = True
+            if data:
+                self.connection.receive_data(data)
+            else:
+                self.connection.receive_eof()
+            event = self.connection.next_event()
+            if isinstance(event, Closed):
+                raise PeerLost(self.pending.address, "closed the connection before its Greeting")
+            if isinstance(event, Greeting):
+                return event
+            if not isinstance(event, NoEvent):
+                raise RuntimeError(f"expected a greeting from the protocol, got {event!r}")
+        return None
 
 
 def accept_root(
-    listener: Listener, wakeup: Pollable, seconds: float, limits: Limits
+    listener: Listener,
+    wakeup: Pollable,
+    seconds: float,
+    limits: Limits,
+    keep: Callable[[PendingHandshake, str], None] | None = None,
+    begun: Iterable[PendingHandshake] = (),
 ) -> tuple[PendingHandshake, Greeting]:
-    """Return the first connection that greets, and its greeting; all others are rejected.
+    """Return the first connection with a complete greeting, and the greeting; reject all others.
 
-    Each has ``seconds`` for it. Raises Stopped when ``wakeup`` becomes readable.
+    Each connection has ``seconds`` for its greeting; those that have ``begun`` go on. ``keep`` takes those whose
+    greeting may still come, and the reason. Raises Stopped when ``wakeup`` becomes readable.
     """
     handshakes = _Handshakes(listener, wakeup, seconds, limits)
-    reason = "the worker stops"
+    for handshake in begun:
+        handshakes.go_on(handshake)
     try:
         first = handshakes.wait_for_greeting()
-        reason = "another root came first"
+        handshakes.end("another root came first", keep)
         return first
     finally:
-        handshakes.reject_all(reason)
+        handshakes.end("the worker stops")
 
 
 class _Handshakes:
@@ -92,15 +110,18 @@ class _Handshakes:
                 if fd == self._wakeup.fileno():
                     raise Stopped
                 if fd == self._listener.fileno():
-                    self._accept()
-                elif fd in self._handshakes and (greeting := self._read(fd)) is not None:
+                    fd = self._accept()
+                if fd in self._handshakes and (greeting := self._read(fd)) is not None:
                     return self._handshakes.pop(fd), greeting
             self._reject_late()
 
-    def reject_all(self, reason: str) -> None:
-        """End those that still run."""
+    def end(self, reason: str, keep: Callable[[PendingHandshake, str], None] | None = None) -> None:
+        """End those that still run: ``keep`` takes them, or they are rejected."""
         for fd in tuple(self._handshakes):
-            self._reject(fd, reason)
+            if keep is None:
+                self._reject(fd, reason)
+            else:
+                keep(self._handshakes.pop(fd), reason)
 
     def _ready(self) -> list[int]:
         """Wait until something can be read or accepted, or until the next deadline."""
@@ -108,21 +129,27 @@ class _Handshakes:
         timeout = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000 + 1
         return [fd for fd, _ in self._poll.poll(timeout)]
 
-    def _accept(self) -> None:
+    def _accept(self) -> int:
+        """Accept a connection; return its descriptor where no poller sees what has come, else -1."""
         if len(self._handshakes) >= _MAX_HANDSHAKES:
             self._reject(
                 next(iter(self._handshakes)), f"{_MAX_HANDSHAKES} others wait who have not greeted"
             )
         pending = self._listener.accept()
         if pending is None:
-            return
-        connection = Connection(Role.WORKER, limits=self._limits)
-        handshake = PendingHandshake(pending, connection, time.monotonic() + self._seconds)
-        self._handshakes[pending.fileno()] = handshake
-        self._poll.register(pending.fileno(), select.POLLIN)
+            return -1
+        self.go_on(PendingHandshake(pending, Connection(Role.WORKER, limits=self._limits), 0.0))
+        return pending.fileno() if pending.holds_bytes else -1
+
+    def go_on(self, handshake: PendingHandshake) -> None:
+        """Run one that has perhaps begun; its time begins anew."""
+        handshake.deadline = time.monotonic() + self._seconds
+        fd = handshake.pending.fileno()
+        self._handshakes[fd] = handshake
+        self._poll.register(fd, select.POLLIN)
 
     def _read(self, fd: int) -> Greeting | None:
-        """Read on in one handshake; what cannot become a greeting any more is rejected."""
+        """Continue one handshake; reject the connection if its bytes cannot become a greeting."""
         try:
             return self._handshakes[fd].read()
         except PeerLost as error:

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
+from dllama_proto.exit_codes import ExitCode
 from dllama_worker import timeouts
 from dllama_worker.errors import PeerLost
-from dllama_worker.node.transport import Link
+from dllama_worker.node.transport import Link, PendingConnection
 
 __all__ = ["HANG_UP", "LinkWatch", "Pollable", "Stopped"]
 
@@ -34,6 +35,8 @@ _P = TypeVar("_P", bound=Pollable)
 
 class Stopped(Exception):
     """The worker was asked to stop while it waited."""
+
+    exit_code = ExitCode.DONE
 
 
 class LinkWatch:
@@ -82,6 +85,8 @@ class LinkWatch:
         return bool(self._wait([target], select.POLLOUT, seconds))
 
     def _wait(self, targets: list[_P], events: int, seconds: float) -> list[_P]:
+        if events == select.POLLIN and (found := [target for target in targets if _holds_bytes(target)]):
+            return found
         deadline = time.monotonic() + seconds
         by_fd = {target.fileno(): target for target in targets}
         for fd in by_fd:
@@ -99,13 +104,17 @@ class LinkWatch:
                     continue
                 if found := _ready_within(timeouts.HANG_UP, by_fd, events):
                     return found
-                raise PeerLost(lost[0].name, "closed the connection")
+                raise PeerLost(lost[0].name, "closed the connection", hung_up=True)
         finally:
             for fd in by_fd:
                 if fd in self._links:
                     self._poll.register(fd, HANG_UP)
                 else:
                     self._poll.unregister(fd)
+
+
+def _holds_bytes(target: Pollable) -> bool:
+    return isinstance(target, Link | PendingConnection) and target.holds_bytes
 
 
 def _ready_within(seconds: float, targets: dict[int, _P], events: int) -> list[_P]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from dllama_proto.formatting import counted
 from dllama_proto.messages import NetConfig, NodeConfig
 from dllama_worker.errors import UsageError, WeightMismatch
 from dllama_worker.model.reader import ModelFile
@@ -79,6 +80,6 @@ class LocalWeights:
             if theirs != ours:
                 raise UsageError(
                     f"{self._model.path} is not the root's model, or the root shares it out unevenly (start "
-                    f"without --model then): for {name} of layer {index} the root wants {theirs} bytes of this "
-                    f"node, an even split of the file has {ours}"
+                    f"without --model then): for {name} of layer {index} the root wants "
+                    f"{counted(theirs, 'byte')} of this node, an even split of the file has {ours}"
                 )

@@ -19,6 +19,8 @@ from dllama_proto.messages import Greeting
 from dllama_proto.sync_plan import node_of_socket
 from dllama_worker import timeouts
 from dllama_worker.errors import PeerLost
+from dllama_worker.node.tls import TlsContexts
+from dllama_worker.node.tls_socket import TlsSocket
 from dllama_worker.node.transport import Connected, Link, PendingConnection, lost
 from dllama_worker.worker.link_watch import LinkWatch
 from dllama_worker.worker.listener import Listener
@@ -42,6 +44,7 @@ def join_mesh(
     resolver: Resolver,
     timeout: float,
     keep: Callable[[Connected, str], Link],
+    tls: TlsContexts | None = None,
 ) -> tuple[dict[int, Link], PeerCandidates]:
     """Connect to every other worker; return the links by node index, and what is known of those that dialled.
 
@@ -60,7 +63,7 @@ def join_mesh(
         if node < own_node:
             expected[node] = _Expected(name, frozenset(address.host for address in lookup.addresses))
         else:
-            links[node] = keep(_dial(name, lookup, listener, watch, deadline), name)
+            links[node] = keep(_dial(name, lookup, listener, watch, deadline, tls), name)
     accepted = []
     for node, connection in sorted(_accept(expected, listener, watch, deadline).items()):
         links[node] = keep(connection, expected[node].name)
@@ -79,8 +82,13 @@ class _Expected:
 
 
 def _dial(
-    peer: str, lookup: Lookup, listener: Listener, watch: LinkWatch, deadline: float
-) -> socket.socket:
+    peer: str,
+    lookup: Lookup,
+    listener: Listener,
+    watch: LinkWatch,
+    deadline: float,
+    tls: TlsContexts | None,
+) -> socket.socket | TlsSocket:
     """Connect to a peer at the first of its addresses that answers."""
     name = f"{peer}, which the root told us to dial"
     failure = PeerLost(name, "nothing is known by that name")
@@ -99,13 +107,27 @@ def _dial(
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if in_time else errno.ETIMEDOUT
             if code == 0:
                 sock.setblocking(True)
-                return sock
+                return sock if tls is None else _secured(name, sock, tls, watch, deadline)
         except BaseException:
             sock.close()
             raise
         sock.close()
         failure = PeerLost(name, os.strerror(code))
     raise failure
+
+
+def _secured(
+    name: str, sock: socket.socket, tls: TlsContexts, watch: LinkWatch, deadline: float
+) -> TlsSocket:
+    """Shake hands with a peer. Raises PeerLost, also when the time is over, Stopped."""
+    secured = TlsSocket(sock, tls.dialling, accepting=False)
+    try:
+        while not secured.shake_hands():
+            if not watch.readable(sock, deadline - time.monotonic()):
+                raise PeerLost(name, "no TLS handshake in time; is it without --tls-cert?")
+    except OSError as error:
+        raise lost(name, error) from error
+    return secured
 
 
 def _accept(

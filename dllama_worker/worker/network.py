@@ -9,9 +9,12 @@ from dllama_proto.limits import Limits
 from dllama_proto.messages import Greeting
 from dllama_worker import timeouts
 from dllama_worker.node.channel import Channel
+from dllama_worker.node.tls import TlsContexts
 from dllama_worker.node.transport import Connected, Link
 from dllama_worker.report import Report
-from dllama_worker.worker.handshake import accept_root
+from dllama_worker.worker.farewell import Farewells
+from dllama_worker.worker.handshake import PendingHandshake, accept_root
+from dllama_worker.worker.latecomers import Latecomers
 from dllama_worker.worker.link_watch import LinkWatch
 from dllama_worker.worker.listener import Listener, Network
 from dllama_worker.worker.mesh import join_mesh
@@ -39,17 +42,22 @@ class NetworkClient:
         limits: Limits | None = None,
         handshake_timeout: float = timeouts.HANDSHAKE,
         keepalive: float = timeouts.KEEPALIVE,
+        tls: TlsContexts | None = None,
         report: Report | None = None,
     ) -> None:
         self._report = report or Report()
-        self._listener = Listener(host, port, allow, self._report)
+        self._listener = Listener(host, port, allow, self._report, tls=tls, tls_seconds=handshake_timeout)
+        self._tls = tls
         self._limits = limits or Limits()
         self._handshake_timeout = handshake_timeout
         self._keepalive = keepalive
         self._stop = Wakeup()
         self._open: list[Link] = []
         self._resolver = Resolver()
+        self._farewells = Farewells()
         self._session_guard: SessionGuard | None = None
+        self._latecomers: Latecomers | None = None
+        self._begun: list[PendingHandshake] = []
         self._candidates: PeerCandidates | None = None
         self.watch = LinkWatch(self._stop)
         self.root: Channel | None = None
@@ -66,7 +74,19 @@ class NetworkClient:
         the protocol), Stopped.
         """
         self.listen()
-        handshake, greeting = accept_root(self._listener, self._stop, self._handshake_timeout, self._limits)
+        others: list[tuple[PendingHandshake, str]] = []
+        handshake, greeting = accept_root(
+            self._listener,
+            self._stop,
+            self._handshake_timeout,
+            self._limits,
+            lambda other, reason: others.append((other, reason)),
+            self._begun,
+        )
+        self._begun = []
+        self._latecomers = Latecomers(self._listener, self._limits, handshake.pending.address)
+        for other, reason in others:
+            self._latecomers.go_on(other, reason)
         link = self._keep(handshake.pending, handshake.pending.address)
         channel = self.root = Channel(link, handshake.connection)
         self._report.begin_session()
@@ -84,11 +104,17 @@ class NetworkClient:
         channel.expect(Ack)
         link.set_deadline(None)
         peers, self._candidates = join_mesh(
-            greeting, self._listener, self.watch, self._resolver, self._handshake_timeout, self._keep
+            greeting,
+            self._listener,
+            self.watch,
+            self._resolver,
+            self._handshake_timeout,
+            self._keep,
+            self._tls,
         )
         self.links = {0: link, **peers}
         self.watch.can_lose = self._candidates.release
-        self._session_guard = SessionGuard(self._listener, link, self._candidates)
+        self._session_guard = SessionGuard(self._listener, link, self._candidates, self._latecomers)
         return greeting
 
     def check_silent(self) -> None:
@@ -104,15 +130,23 @@ class NetworkClient:
         if self._candidates is not None:
             self._candidates.identify_peers(sends, seconds)
 
-    def disconnect(self) -> None:
-        """End the session: close every link, leave new connections to the next :meth:`connect`."""
+    def disconnect(self, failure: BaseException | None = None) -> None:
+        """End the session: close every link, leave new connections to the next :meth:`connect`.
+
+        Where the root waits for an ack, it is told of the ``failure`` that ends the session, without a wait here.
+        """
         if self._session_guard is not None:
             self._session_guard.close()
             self._session_guard = None
+        if self._latecomers is not None:
+            self._begun = self._latecomers.release()
+            self._latecomers = None
         if self._candidates is not None:
             self._candidates.close()
             self._candidates = None
         self.watch.clear()
+        if failure is not None and self.root is not None and self._farewells.say(self.root, failure):
+            self._open.remove(self.root.link)
         for link in self._open:
             link.close()
         self._open.clear()
@@ -120,14 +154,17 @@ class NetworkClient:
         self.root = None
 
     def interrupt(self) -> None:
-        """Make whoever waits in :meth:`connect` or on a link stop waiting; safe from any thread."""
+        """Stop every wait in :meth:`connect` or on a link; safe from any thread."""
         self._stop.set()
         for link in tuple(self._open):
             link.shutdown()
 
     def close(self) -> None:
-        """Stop listening and end the session."""
+        """Stop listening and end the session; a root that is being told why the last one ended hears it out."""
         self.disconnect()
+        for handshake in self._begun:
+            handshake.pending.close()
+        self._farewells.close()
         self._listener.close()
         self._stop.close()
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from dllama_proto.formatting import counted
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.transport import Link, PendingConnection
 from dllama_worker.worker.link_watch import LinkWatch
@@ -21,7 +22,7 @@ from dllama_worker.worker.listener import Listener
 __all__ = ["AcceptedPeer", "PeerCandidates", "TOO_EARLY"]
 
 #: Why a connection is rejected that a peer of this session cannot have made.
-TOO_EARLY = "a peer says nothing before the first sync; this one did, or hung up"
+TOO_EARLY = "expected no bytes before the first sync, got some, or the connection was closed"
 
 #: More connections than these do not wait; peers are few, and every one costs a descriptor.
 _MAX_WAITING = 16
@@ -35,7 +36,7 @@ _MAX_SECONDS = 1e6
 
 @dataclass(slots=True, eq=False)
 class AcceptedPeer:
-    """A node that dials this one, and the connection that is taken for its own: None once that has hung up.
+    """A node that dials this one, and the connection that is taken for its own: None once that was closed.
 
     ``addresses`` are those of its host; ``is_listed`` tells whether the first connection came from one of them.
     """
@@ -71,8 +72,11 @@ class PeerCandidates:
             self._waiting.append(pending)
             return True
 
-    def reject_early(self) -> bool:
-        """Reject what waits but is no peer: closed, or heard too long before a forward. Tell whether some wait."""
+    def reject_early(self, reject: Callable[[PendingConnection, str], None] | None = None) -> bool:
+        """Reject what waits but is no peer: closed, or heard too long before a forward. Tell whether some wait.
+
+        ``reject`` takes them and the reason, instead of the listener.
+        """
         with self._lock:
             if not self._is_open:  # what is heard now may well be a peer: identify_peers sees to it
                 return False
@@ -82,17 +86,17 @@ class PeerCandidates:
                     continue
                 since = self._first_heard.setdefault(pending, time.monotonic())
                 if not byte or time.monotonic() - since > _MAX_AHEAD:
-                    self._reject(pending, TOO_EARLY)
+                    self._reject(pending, TOO_EARLY, reject)
             return bool(self._waiting)
 
     # Called by the session ---------------------------------------------------------------------------------
 
     def release(self, link: Link) -> bool:
-        """Drop a peer's connection, which has hung up, if another that may be the peer's waits; tell whether."""
+        """Drop a peer's closed connection if another one may be the peer's; return whether it was dropped."""
         with self._lock:
             for peer in self._peers:
                 if peer.link is link and self._is_open and self._is_ambiguous(peer):
-                    self._drop(peer, "hung up before the first sync")
+                    self._drop(peer, "closed the connection before the first sync")
                     return True
         return False
 
@@ -108,7 +112,10 @@ class PeerCandidates:
             for peer in self._peers:
                 if peer.connection is not None and peer.connection.peek() is not None:
                     if not self._is_ambiguous(peer):
-                        raise PeerLost(peer.link.name, "hung up, or said something, before the first sync")
+                        raise PeerLost(
+                            peer.link.name,
+                            "closed the connection, or sent something, before the first sync",
+                        )
                     self._drop(peer, TOO_EARLY)
 
     def identify_peers(self, sends: Callable[[int], bool], seconds: float | None) -> None:
@@ -123,7 +130,7 @@ class PeerCandidates:
             ambiguous = [peer for peer in self._peers if self._is_ambiguous(peer) and sends(peer.node)]
             for peer in self._peers:
                 if peer.connection is None and peer not in ambiguous:
-                    raise PeerLost(peer.link.name, "hung up before the first sync")
+                    raise PeerLost(peer.link.name, "closed the connection before the first sync")
             taken = [peer.connection for peer in ambiguous if peer.connection is not None]
             candidates = taken + self._waiting
         try:
@@ -157,12 +164,14 @@ class PeerCandidates:
                 names = ", ".join(peer.link.name for peer in peers)
                 raise PeerLost(
                     names,
-                    f"not every peer sent its part of the first sync in time, on {len(candidates)} connections",
+                    "not every peer sent its part of the first sync in time, on "
+                    f"{counted(len(candidates), 'connection')}",
                 )
             for candidate in ready:
-                if candidate.peek():
+                byte = candidate.peek()
+                if byte:
                     sending.add(candidate)
-                else:
+                elif byte is not None:
                     candidates.remove(candidate)
         return found
 
@@ -206,7 +215,12 @@ class PeerCandidates:
             self._dropped.append((peer.connection, reason))
             peer.connection = None
 
-    def _reject(self, pending: PendingConnection, reason: str) -> None:
+    def _reject(
+        self,
+        pending: PendingConnection,
+        reason: str,
+        reject: Callable[[PendingConnection, str], None] | None = None,
+    ) -> None:
         self._waiting.remove(pending)
         self._first_heard.pop(pending, None)
-        self._listener.reject(pending, reason)
+        (reject or self._listener.reject)(pending, reason)

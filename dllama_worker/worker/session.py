@@ -7,18 +7,18 @@ from functools import partial
 
 from dllama_ops.table import KernelTable
 from dllama_proto.events import Ack, AckKind, Closed, WeightsEnd
-from dllama_proto.formatting import format_bytes
+from dllama_proto.formatting import counted, format_bytes
 from dllama_proto.messages import ControlPacket, Greeting, WeightHeader
 from dllama_proto.sync_plan import plan_link
 from dllama_worker.errors import InternalError, PeerLost, WeightMismatch
 from dllama_worker.model.reader import ModelFile
 from dllama_worker.monitoring.monitor import Monitor
-from dllama_worker.node.memory import check_memory, memory_limit, memory_need
+from dllama_worker.node.memory import memory_limit, memory_need
 from dllama_worker.node.node import Node
 from dllama_worker.node.tracing import Tracer
 from dllama_worker.report import Report
 from dllama_worker.worker.config_reader import ConfigReader
-from dllama_worker.worker.describe import describe_model
+from dllama_worker.worker.describe import describe_model, is_probe
 from dllama_worker.worker.local_weights import LocalWeights
 from dllama_worker.worker.network import NetworkClient
 from dllama_worker.worker.options import WorkerOptions
@@ -86,10 +86,11 @@ class WorkerSession:
             pipes=need.pipes,
             limit=limit,
         )
-        check_memory(need, limit)
-        self._node = Node(net, config, self._network.links, self._table, self._n_threads)
+        self._node = Node(net, config, self._network.links, self._table, self._n_threads, limit=limit)
+        # Its own preparations are no fault of the root's.
+        self._channel.link.set_deadline(self._options.handshake_timeout)
         reader.accept()
-        self._monitor.load(need)
+        self._monitor.load(self._node.need)
 
     def load_weights(self) -> None:
         """Take the weights from the root, checked against the local model, or from that alone.
@@ -126,6 +127,7 @@ class WorkerSession:
             raise WeightMismatch("the root sent no weights: start this worker with --model PATH")
         node.ready(self._report, self._tracer)
         self._network.check_silent()
+        self._channel.link.set_deadline(self._options.handshake_timeout)
         self._channel.send(Ack(AckKind.WEIGHTS))
         # From here on a root may be silent for days; only in the middle of a forward it may not.
         for link in self._network.links.values():
@@ -144,7 +146,8 @@ class WorkerSession:
         executor = node.executor
         if executor is None:
             raise InternalError("run needs weights: call load_weights first")
-        throughput = Throughput(self._network.links.values())
+        is_measured = is_probe(node.net)
+        throughput = Throughput(self._network.links.values(), is_measured=is_measured)
         has_begun = False
         try:
             while not self._is_draining:
@@ -162,15 +165,16 @@ class WorkerSession:
                 self._is_evaluating = True
                 throughput.start()
                 profile = None
-                if self._monitor.wants_profile(event.batch_size):
+                if not is_measured and self._monitor.wants_profile(event.batch_size):
                     profile = node.profile(event.position, event.batch_size)
                 else:
                     node.forward(event.position, event.batch_size)
                 self._channel.slices_exchanged()
                 throughput.add(event.batch_size, executor.op_seconds, executor.sync_seconds)
-                self._monitor.add_forward(
-                    event.batch_size, executor.op_seconds, executor.sync_seconds, profile
-                )
+                if not is_measured:
+                    self._monitor.add_forward(
+                        event.batch_size, executor.op_seconds, executor.sync_seconds, profile
+                    )
                 self._is_evaluating = False
             return "asked to stop"
         finally:
@@ -208,12 +212,12 @@ class WorkerSession:
             raise PeerLost(link.name, f"said nothing for {seconds:g} s (--handshake-timeout)")
 
     def _check_pace(self, n_bytes: int, seconds: float) -> None:
-        """A root may pause, but not send a byte now and then for ever."""
+        """A root may pause, but not send single bytes slowly without end."""
         if seconds > self._options.handshake_timeout + n_bytes / _MIN_WEIGHT_RATE:
             raise PeerLost(
                 self._channel.link.name,
-                f"weights come too slowly: expected {_MIN_WEIGHT_RATE} bytes a second, got {n_bytes} bytes in "
-                f"{seconds:.0f} s",
+                f"weights come too slowly: expected {_MIN_WEIGHT_RATE} bytes a second, got "
+                f"{counted(n_bytes, 'byte')} in {seconds:.0f} s",
             )
 
     def _wait_for_request(self, throughput: Throughput) -> None:

@@ -17,6 +17,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from dllama_proto.exit_codes import ExitCode
+
 __all__ = ["parse_arguments"]
 
 #: The flag that names the file; the one that a file cannot have.
@@ -46,6 +48,8 @@ def parse_arguments(
 class _WrongFile(Exception):
     """What is wrong with a file."""
 
+    exit_code = ExitCode.CALLER
+
 
 def _given(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> dict[str, Any]:
     """Return what the command line says itself, without defaults."""
@@ -66,6 +70,8 @@ def _read(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
         raise _WrongFile(f"cannot be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise _WrongFile(f"is not TOML: {error}") from error
+    except RecursionError as error:
+        raise _WrongFile("is nested too deeply: expected a flag in each line") from error
     parser.exit_on_error = False
     known = {name.replace("_", "-"): name for name in _names(parser) if name != _FLAG}
     values = {}
@@ -89,7 +95,18 @@ def _words(key: str, value: object) -> list[str]:
     if isinstance(value, bool):
         return [flag] if value else []
     if isinstance(value, str | int | float):
-        return [f"{flag}={value}"]
+        return [f"{flag}={_argument(key, value)}"]
     if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
-        return [flag, *map(str, value)]
+        words = [_argument(key, item) for item in value]
+        if any(word.startswith("-") for word in words):
+            raise _WrongFile(f"{key}: expected values, got a flag among {value!r}")
+        return [flag, *words]
     raise _WrongFile(f"{key}: expected a value or a list of values, got {value!r}")
+
+
+def _argument(key: str, value: str | float) -> str:
+    """Return a value as a command line would have it, which holds no NUL."""
+    word = str(value)
+    if "\0" in word:
+        raise _WrongFile(f"{key}: expected text without NUL, got {value!r}")
+    return word

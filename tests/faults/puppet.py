@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dllama_proto.endpoint import Endpoint
@@ -21,6 +21,7 @@ from dllama_worker.demo import MODEL_PATH, TOKENIZER_PATH
 from dllama_worker.model.reader import open_model
 from dllama_worker.node.kernels import choose_kernels
 from dllama_worker.node.node import Node
+from dllama_worker.node.transport import PendingConnection
 from dllama_worker.report import Report
 from dllama_worker.root.cluster import Cluster
 from dllama_worker.root.generation import Generation
@@ -64,13 +65,11 @@ class _Puppet(Cluster):
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     sock.close()
 
-    def _dial(self, address: Endpoint) -> socket.socket:
-        self._sockets.append(super()._dial(address))
-        return self._sockets[-1]
-
-    def connect(self) -> None:
-        for worker_index, address in enumerate(self.addresses):
-            self._greet(worker_index, address)
+    def connect(self, connected: Callable[[str], None] = lambda name: None) -> None:
+        for node_index, address in enumerate(self.addresses, 1):
+            sock = socket.create_connection((address.host, address.port), timeout=5.0)
+            self._sockets.append(sock)
+            self._greet(node_index, PendingConnection(sock, address.host, address.port))
         self.at("handshake")
         last = self.links[len(self.addresses)]
         if self._point == "mesh":

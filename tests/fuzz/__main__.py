@@ -93,6 +93,15 @@ class _RandomSearch:
         said = changed_bytes(random)
         yield "socket", said, lambda: self._live.tell(said)
 
+    def _memory(self, random: Random) -> Iterator[Trial]:
+        from tests.fuzz.hungry import hungry_config
+        from tests.fuzz.resident import bounded
+        from tests.fuzz.targets import kernel_sets
+
+        said = hungry_config(random)
+        for kernels in kernel_sets():
+            yield f"memory {kernels}", said, partial(bounded, said, kernels)
+
     def _mesh(self, random: Random) -> Iterator[Trial]:
         yield "mesh", b"", lambda: self._live.play(random)
 
@@ -129,7 +138,7 @@ class _GuidedSearch:
 
 def main() -> int:
     """Run the targets side by side until the time is over; return 1 if anything was found."""
-    everything = ("parser", "binder", "socket", "mesh")
+    everything = ("parser", "binder", "memory", "socket", "mesh")
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**9, help="default: the time")

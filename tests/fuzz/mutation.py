@@ -10,7 +10,7 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from dllama_proto._writers import write
+from dllama_proto.codec import encode
 from dllama_proto.enums import FloatType
 from dllama_proto.errors import LocalProtocolError
 from dllama_proto.events import Ack, AckKind, Event
@@ -26,6 +26,7 @@ __all__ = [
     "changed_config",
     "changed_further",
     "changed_stream",
+    "configured",
     "configured_streams",
     "whole_stream",
 ]
@@ -67,7 +68,7 @@ def changed_config(random: Random) -> bytes:
     for _ in range(random.choice((1, 1, 1, 2, 3, 6))):
         which = random.random() < 0.85
         configs[which] = _change(configs[which], random)
-    return _configured(recording.greeting, configs[0], configs[1]) or changed_config(random)
+    return configured(recording.greeting, configs[0], configs[1]) or changed_config(random)
 
 
 def changed_further(said: bytes, random: Random) -> bytes | None:
@@ -78,7 +79,7 @@ def changed_further(said: bytes, random: Random) -> bytes | None:
     configs: list[Any] = [agreed.net, agreed.node]
     which = random.random() < 0.85
     configs[which] = _change(configs[which], random)
-    return _configured(agreed.greeting, configs[0], configs[1]) or None
+    return configured(agreed.greeting, configs[0], configs[1]) or None
 
 
 def configured_streams() -> Iterator[bytes]:
@@ -86,7 +87,7 @@ def configured_streams() -> Iterator[bytes]:
     for case in CASES:
         for node in range(1, load(case).n_nodes):
             recording = _recording(case, node)
-            yield _configured(recording.greeting, recording.net, recording.node)
+            yield configured(recording.greeting, recording.net, recording.node)
     yield from (whole_stream(case) for case in _PAIRS)
 
 
@@ -97,7 +98,7 @@ def changed_bytes(random: Random) -> bytes:
         net, node = recording.net, recording.node
         for _ in range(random.choice((1, 2))):
             node = _change(node, random)
-        said = _configured(recording.greeting, net, node) or changed_bytes(random)
+        said = configured(recording.greeting, net, node) or changed_bytes(random)
         return said + random.randbytes(random.choice((0, 8, 100)))
     return changed_stream(whole_stream(random.choice(_PAIRS)), random)
 
@@ -129,14 +130,14 @@ def changed_stream(said: bytes, random: Random) -> bytes:
     return bytes(stream)
 
 
-def _configured(greeting: Greeting, net: NetConfig, node: NodeConfig) -> bytes:
+def configured(greeting: Greeting, net: NetConfig, node: NodeConfig) -> bytes:
     """Return what a root says up to its config; nothing where a field cannot hold its number."""
     events: list[Event] = [
         greeting, Ack(AckKind.ROOT_READY), Ack(AckKind.NET_CONFIG_AHEAD), net,
         Ack(AckKind.NODE_CONFIG_AHEAD), node,
     ]  # fmt: skip
     try:
-        return b"".join(bytes(write(event)) for event in events)
+        return b"".join(bytes(encode(event)) for event in events)
     except LocalProtocolError:
         return b""
 

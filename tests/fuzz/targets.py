@@ -6,7 +6,7 @@ Any error but those that are meant for bad input is a finding.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 from typing import Any
@@ -21,15 +21,18 @@ from dllama_proto.connection import PAUSED, Ack, AckKind, Closed, Connection, No
 from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.messages import Greeting, NetConfig, NodeConfig
 from dllama_worker.errors import ConfigRejected
-from dllama_worker.node.binding import bind
+from dllama_worker.node.binding import plan_node
 from dllama_worker.node.executor import Executor
 from dllama_worker.node.memory import NodeMemory, memory_need
 from dllama_worker.node.weight_loading import WeightLoading
 
-__all__ = ["Agreed", "bind_and_run", "kernel_sets", "parse"]
+__all__ = ["Agreed", "MAX_BYTES", "bind_and_run", "kernel_sets", "parse"]
 
 #: What a configuration may ask for: enough for every recording, little enough for thousands a minute.
-_MAX_BYTES = 24 << 20
+MAX_BYTES = 24 << 20
+
+#: Random numbers made at a time: they are memory, too.
+_PIECE_BYTES = 1 << 20
 
 #: Tokens and positions that no model has.
 _BAD_NUMBERS = (-1.0, 1e6, 1e30, float("nan"), float("inf"), float("-inf"))
@@ -107,20 +110,25 @@ def bind_and_run(said: bytes, kernels: str) -> str:
         return "refused by the protocol"
     net, node = agreed.net, agreed.node
     need = memory_need(net, node)
-    if need.total + need.bookkeeping > _MAX_BYTES:
+    if need.in_all > MAX_BYTES:
         return "too large"
     random = Random(said)
     table = _table(kernels)
     memory = NodeMemory(net, node)
     try:
-        bound = bind(net, node, memory, table, n_threads=random.choice((1, 2)))
+        planned = plan_node(net, node, memory, table, n_threads=random.choice((1, 2)))
     except ConfigRejected:
         return "refused by the binder"
+    if replace(need, kernels=planned.kernel_memory()).in_all > MAX_BYTES:
+        return "too large for its kernels"
+    bound = planned.make_kernels()
     weights = WeightLoading(bound.weighted)
     numbers = np.random.default_rng(random.getrandbits(64))
     for (name, index), op in bound.weighted.items():
         size = op.context.weight.n_bytes if op.context.weight else 0
-        weights.load(name, index, 0, memoryview(numbers.bytes(size)))
+        for start in range(0, size, _PIECE_BYTES):
+            piece = numbers.bytes(min(_PIECE_BYTES, size - start))
+            weights.load(name, index, start, memoryview(piece))
     weights.finish(bound.segments)
     segments = [compile_segment(table.compilers, ops, 1).segment if ops else None for ops in bound.segments]
     executor = Executor(segments, _Nowhere())
@@ -132,7 +140,9 @@ def bind_and_run(said: bytes, kernels: str) -> str:
                     (0, 1, 5, 31, 100, 127, *_BAD_NUMBERS) if random.random() < 0.2 else (0, 1, 5, 31)
                 )
             else:
-                view[:] = numbers.bytes(len(view))
+                for start in range(0, len(view), _PIECE_BYTES):
+                    part = view[start : start + _PIECE_BYTES]
+                    part[:] = numbers.bytes(len(part))
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
                 warnings.simplefilter("ignore")

@@ -89,4 +89,5 @@ def worker_process(*arguments: str) -> Iterator[WorkerProcess]:
     finally:
         if worker.process.poll() is None:
             worker.process.kill()
+        if worker.process.stderr is not None and not worker.process.stderr.closed:
             worker.wait()

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
+from dllama_worker.certificates import cli as certificates
 from dllama_worker.doctor import cli as doctor
+from dllama_worker.tunnel import cli as tunnel
 from dllama_worker.worker import flags
 
 __all__ = ["PAGES", "with_help"]
@@ -23,7 +25,9 @@ PAGES = sorted((Path(__file__).parents[2] / "docs").glob("*.md"))
 
 _PARSERS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "dllama-worker": flags.make_parser,
+    "dllama-worker certificates": certificates.make_parser,
     "dllama-worker doctor": doctor.make_parser,
+    "dllama-worker tunnel": tunnel.make_parser,
 }
 _QUOTE = re.compile(r"(<!-- help: (.+?) -->\n+```text\n).*?(^```$)", re.M | re.S)
 

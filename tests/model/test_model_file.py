@@ -206,11 +206,11 @@ def test_a_truncated_file_names_the_tensor_and_the_missing_bytes() -> None:
         check_file_size(header, w2.offset + 100)
     assert "block_matmul_w2 of layer 1 (Q40 [128][256])" in caught.value.path
     assert caught.value.offset == w2.offset
-    assert caught.value.got == f"100, {w2.n_bytes - 100} bytes are missing"
+    assert caught.value.got == f"100, {w2.n_bytes - 100} bytes missing"
 
 
 def test_a_file_that_goes_on_after_its_last_tensor_is_refused() -> None:
-    with pytest.raises(RemoteProtocolError, match="1 bytes more"):
+    with pytest.raises(RemoteProtocolError, match="1 byte more"):
         check_file_size(decode_model_header(_TINY), len(_TINY) + 1)
 
 

@@ -114,7 +114,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_truncated_model_names_the_file_the_tensor_and_the_missing_bytes(tmp_path: Path) -> None:
     path = tmp_path / "cut.m"
     path.write_bytes(demo.MODEL_PATH.read_bytes()[:-7])
-    with pytest.raises(UsageError, match=r"cut\.m: tensor final_matmul_logits .* 7 bytes are missing"):
+    with pytest.raises(UsageError, match=r"cut\.m: tensor final_matmul_logits .* 7 bytes missing"):
         open_model(path)
 
 

@@ -21,7 +21,7 @@ if native.unavailable is not None:
     pytest.skip(f"no native kernels: {native.unavailable}", allow_module_level=True)
 
 from dllama_ops.native import _core
-from dllama_ops.native.kernel import KIND_NAMES, engine_for, native_factory
+from dllama_ops.native.kernel import KIND_NAMES, NativeFactory, engine_for
 
 VARIANTS = _core.kernel_sets()
 MATMUL = KernelKey(OpCode.MATMUL, OpQuantType.Q80_Q40_F32)
@@ -59,7 +59,7 @@ def _large_case(n: int, d: int, rows: int) -> OpCase:
 @pytest.mark.parametrize(("n", "d", "rows"), [(512, 1000, 1), (1024, 301, 32), (64, 640, 17)])
 def test_matmuls_of_real_width(variant: str, n_threads: int, n: int, d: int, rows: int) -> None:
     assert tolerance_of(MATMUL) == Tolerance(relative=1e-5)
-    assert check_kernel(native_factory(variant), _large_case(n, d, rows), n_threads=n_threads) == []
+    assert check_kernel(NativeFactory(variant), _large_case(n, d, rows), n_threads=n_threads) == []
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -79,7 +79,7 @@ def test_faster_variants_come_first() -> None:
 @pytest.mark.parametrize("key", [MATMUL, KernelKey(OpCode.RMS_NORM, OpQuantType.F32_F32_F32)], ids=str)
 def test_a_finished_weight_takes_no_more_pieces(key: KernelKey) -> None:
     case = random_case(key, 3)
-    kernel = native_factory(VARIANTS[-1])(case.bind().context)
+    kernel = NativeFactory(VARIANTS[-1])(case.bind().context)
     kernel.load_weight(0, case.weight_bytes)
     kernel.finish_weight()
     with pytest.raises(WeightPieceError, match="finished"):
@@ -91,14 +91,14 @@ def test_a_finished_weight_takes_no_more_pieces(key: KernelKey) -> None:
 @pytest.mark.parametrize(("offset", "n_bytes"), [(-1, 4), (0, -1), (1 << 70, 1), (0, 1 << 70)])
 def test_pieces_that_cannot_be_are_refused(offset: int, n_bytes: int) -> None:
     for key in (MATMUL, KernelKey(OpCode.RMS_NORM, OpQuantType.F32_F32_F32)):
-        kernel = native_factory(VARIANTS[-1])(random_case(key, 3).bind().context)
+        kernel = NativeFactory(VARIANTS[-1])(random_case(key, 3).bind().context)
         with pytest.raises(WeightPieceError):
             kernel.weight_view(offset, n_bytes)
 
 
 def test_a_view_of_a_weight_outlives_its_kernel() -> None:
     case = random_case(KernelKey(OpCode.RMS_NORM, OpQuantType.F32_F32_F32), 3)
-    kernel = native_factory(VARIANTS[-1])(case.bind().context)
+    kernel = NativeFactory(VARIANTS[-1])(case.bind().context)
     view = kernel.weight_view(0, 4)
     assert view is not None
     del kernel
@@ -107,7 +107,7 @@ def test_a_view_of_a_weight_outlives_its_kernel() -> None:
 
 
 def test_an_op_without_a_weight_takes_none() -> None:
-    kernel = native_factory(VARIANTS[-1])(
+    kernel = NativeFactory(VARIANTS[-1])(
         random_case(KernelKey(OpCode.SILU, OpQuantType.F32_F32_F32), 0).bind().context
     )
     with pytest.raises(TypeError, match="SILU"):
@@ -132,7 +132,7 @@ def test_ops_share_one_team_of_threads() -> None:
 
 def test_batches_larger_than_the_memory_are_refused() -> None:
     case = random_case(KernelKey(OpCode.SILU, OpQuantType.F32_F32_F32), 0)
-    kernel = native_factory(VARIANTS[-1])(case.bind().context)
+    kernel = NativeFactory(VARIANTS[-1])(case.bind().context)
     with pytest.raises(ValueError, match="batch"):
         kernel.forward(case.n_batches + 1)
 

@@ -153,7 +153,7 @@ class _PythonSilu(BaseKernel):
 class _Plugin:
     @hookimpl
     def dllama_register_kernels(self, register: RegisterKernel) -> None:
-        register(OpCode.SILU, OpQuantType.F32_F32_F32, _PythonSilu, priority=1000)
+        register(OpCode.SILU, OpQuantType.F32_F32_F32, _PythonSilu)
 
 
 def test_a_kernel_of_another_plugin_is_called_in_its_place() -> None:

@@ -1,5 +1,7 @@
 """Kernels that can have their memory made ready are asked to; others, and those given up, are passed over."""
 
+import subprocess
+import sys
 import threading
 from typing import cast
 
@@ -41,3 +43,26 @@ def test_a_kernel_that_is_given_up_meanwhile_is_passed_over() -> None:
     thread.join(10)
     assert first.touched_by == ["prefault"]
     assert touched == []
+
+
+def test_a_program_that_ends_waits_for_the_weight_that_is_touched_and_no_other() -> None:
+    program = """
+import subprocess
+import sys
+import threading
+from dllama_worker.node.prefault import prefault_weights
+
+begun = threading.Event()
+
+class Touchable:
+    def touch_weight(self):
+        begun.set()
+        threading.main_thread().join()
+        print("touched", flush=True)
+
+kernels = [Touchable(), Touchable()]
+prefault_weights(kernels)
+begun.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("touched\n", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from collections import Counter
@@ -12,7 +13,12 @@ from typing import Any
 import pytest
 
 from dllama_proto.cli import main
+from dllama_proto.enums import FloatType, SyncType
+from dllama_proto.messages import NetConfig, NodeConfig, PipeConfig, SegmentConfig, Size3D, SyncConfig
+from dllama_worker.node.tracing import Tracer
+from dllama_worker.report import Report
 from dllama_worker.worker.cli import main as worker_main
+from tests.helpers.full_disk import FULL_DISK
 from tests.helpers.processes import worker_process
 
 
@@ -51,5 +57,27 @@ def test_root_and_worker_write_what_they_do(tmp_path: Path) -> None:
     assert all(end >= max(e["ts"] for e in first.values()) - 1000 for end in ends)
 
 
-def test_a_trace_that_cannot_be_written_is_the_machines_fault(tmp_path: Path) -> None:
-    assert worker_main(["--port", "0", "--once", "--trace", str(tmp_path / "no" / "x.json")]) == 4
+def test_a_wrong_path_for_the_trace_is_the_callers_fault(tmp_path: Path) -> None:
+    assert worker_main(["--port", "0", "--once", "--trace", str(tmp_path / "no" / "x.json")]) == 2
+
+
+@pytest.mark.skipif(not FULL_DISK.exists(), reason="this system has no /dev/full")
+def test_a_full_disk_ends_the_trace_and_no_session(caplog: pytest.LogCaptureFixture) -> None:
+    tracer = Tracer(FULL_DISK, Report())
+    config = NodeConfig(0, (), (SegmentConfig((SyncConfig(0, SyncType.WITH_ROOT),), ()),))
+    net = NetConfig(1, 1, (PipeConfig(Size3D.of(FloatType.F32, x=1), "X"),), ())
+    synced = []
+
+    class Synced:
+        def sync(self, segment_index: int, batch_size: int) -> None:
+            synced.append(segment_index)
+
+    _, synchronizer = tracer.watch(net, config, [[]], Synced())
+    n = 1000  # more than the file keeps before it writes
+    for _ in range(n):
+        synchronizer.sync(0, 1)
+    tracer.close()
+    assert len(synced) == n
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
+        "cannot write /dev/full: No space left on device; no more is traced"
+    ]

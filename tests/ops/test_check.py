@@ -61,7 +61,7 @@ def test_the_reference_passes(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert rows(text)[0] == ["plugin", "op", "quant", "recorded", "random", "chained", "refused", "result"]
     assert ["numpy", "MATMUL", "Q80_Q40_F32", "12/12", "2/2", "3/3", "7/7", "pass"] in rows(text)
-    assert text.splitlines()[-1] == "27 of 27 kernels pass (random cases: seeds 0 to 1)"
+    assert text.splitlines()[-1] == "27 of 27 kernels passed (random cases: seeds 0 to 1)"
 
 
 @pytest.mark.slow
@@ -98,7 +98,7 @@ def test_some_ops_only(capsys: pytest.CaptureFixture[str]) -> None:
 # What fails ---------------------------------------------------------------------------------------------
 
 
-def test_faults_are_shown_in_words(wrong_plugin: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_failures_are_shown_in_words(wrong_plugin: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", wrong_plugin, "--cases", "5"]) == 1
     text = capsys.readouterr().out
     assert "odd GELU F32_F32_F32" in text
@@ -107,7 +107,7 @@ def test_faults_are_shown_in_words(wrong_plugin: str, capsys: pytest.CaptureFixt
     assert "more; --json has them all" in text
     assert ["odd:right", "SILU", "F32_F32_F32", "4/4", "5/5", "4/4", "-", "pass"] in rows(text)
     assert ["odd:wrong", "SILU", "F32_F32_F32", "0/4", "0/5", "0/4", "-", "FAIL"] in rows(text)
-    assert text.rstrip().endswith("1 of 3 kernels pass (random cases: seeds 0 to 4)")
+    assert text.rstrip().endswith("1 of 3 kernels passed (random cases: seeds 0 to 4)")
 
 
 def test_a_variant_by_itself(wrong_plugin: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,10 +116,10 @@ def test_a_variant_by_itself(wrong_plugin: str, capsys: pytest.CaptureFixture[st
     assert code == 1
     (kernel,) = report["kernels"]
     assert (kernel["passed"], kernel["random"]) == (False, {"cases": 2, "passed": 0})
-    assert {fault["case"] for fault in kernel["faults"]} >= {"silu", "random-silu-0", "random-silu-1"}
+    assert {failure["case"] for failure in kernel["faults"]} >= {"silu", "random-silu-0", "random-silu-1"}
 
 
-def test_a_plugin_that_cannot_be_loaded_is_a_fault(
+def test_a_plugin_that_cannot_be_loaded_is_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(tmp_path, "gpu", "gpu_kernels", "import no_such_driver")
@@ -137,22 +137,22 @@ def test_a_wrong_compiler_fails() -> None:
     report = run_suite(selection, n_cases=5, seed=0)
     assert not report.passed
     assert [result.passed for result in report.segments] == [False] * 6
-    assert report.segments[0].faults[0].fault.startswith("batch 0 of ")
+    assert report.segments[0].failures[0].failure.startswith("batch 0 (size ")
     text = io.StringIO()
     print_report(report, text)
-    assert "lazy attention q80 segments\n  random-attention-q80-0: batch 0 of " in text.getvalue()
+    assert "lazy attention q80 segments\n  random-attention-q80-0: batch 0 (size " in text.getvalue()
 
 
 def test_a_key_that_the_reference_lacks_cannot_pass() -> None:
     key = KernelKey(OpCode.GELU, OpQuantType.Q80_Q40_F32)
     report = run_suite(select(manager(numpy=reference, odd=Plugin((key, 0, ""))), "odd"), 1, 0)
     (result,) = report.kernels
-    assert "there is nothing to compare with" in result.faults[0].fault
+    assert "there is nothing to compare with" in result.failures[0].failure
 
 
-def test_a_plugin_that_raises_while_it_registers_is_a_fault() -> None:
+def test_a_plugin_that_raises_while_it_registers_is_a_failure() -> None:
     report = run_suite(select(manager(numpy=reference, bad=Fails()), "bad"), 1, 0)
-    assert [fault.plugin for fault in report.broken] == ["bad"]
+    assert [failure.plugin for failure in report.broken] == ["bad"]
     assert json.loads(report_as_json(report))["broken"][0]["why"] == "RuntimeError: no such processor"
 
 

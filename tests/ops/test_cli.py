@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -83,10 +83,11 @@ def test_wrong_arguments_exit_with_2(arguments: list[str], capsys: pytest.Captur
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    assert "usage: dllama-ops" in capsys.readouterr().err
+    [complaint] = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"(dllama-ops(?: list)?): error: .+ \(see \1 --help\)", complaint)
 
 
-def test_plugins_that_contradict_each_other_exit_with_1(
+def test_plugins_that_contradict_each_other_exit_with_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
@@ -95,12 +96,12 @@ def test_plugins_that_contradict_each_other_exit_with_1(
         "from dllama_proto.enums import OpCode, OpQuantType\n"
         "@hookimpl\n"
         "def dllama_register_kernels(register):\n"
-        "    register(OpCode.MUL, OpQuantType.F32_F32_F32, BaseKernel, priority=5000)\n"
+        "    register(OpCode.MUL, OpQuantType.F32_F32_F32, BaseKernel)\n"
     )
     for name in ("first", "second"):
         install(tmp_path, name, f"clashing_{name}", source)
     try:
-        assert main(["list"]) == 1
+        assert main(["list"]) == 2
         assert "plugins 'first' and 'second' both offer a kernel for MUL" in capsys.readouterr().err
         assert main(["list", "--kernels", "second"]) == 0
     finally:
@@ -108,7 +109,7 @@ def test_plugins_that_contradict_each_other_exit_with_1(
             sys.modules.pop(f"clashing_{name}", None)
 
 
-def test_help_comes_at_once_and_loads_nothing_heavy() -> None:
+def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys\n"
         "from dllama_ops.cli import make_parser\n"
@@ -117,12 +118,6 @@ def test_help_comes_at_once_and_loads_nothing_heavy() -> None:
     )
     heavy = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert heavy.stdout.strip() == "[]"
-    seconds = []
-    for _ in range(3):
-        before = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "dllama_ops", "--help"], capture_output=True, check=True)
-        seconds.append(time.perf_counter() - before)
-    assert min(seconds) < 0.3
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from dllama_ops import KernelEntry, build_kernel_table, make_plugin_manager
 from dllama_ops.testing import (
     bad_data_cases,
     check_kernel,
+    check_memory_need,
     check_refusal,
     golden_case,
     golden_names,
@@ -50,3 +51,10 @@ def test_refuses_indexes_out_of_range(entry: KernelEntry) -> None:
     for seed in SEEDS[:4]:
         for case in bad_data_cases(entry.key, seed):
             assert check_refusal(entry.factory, case) == [], case.name
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=_name)
+def test_takes_no_more_memory_than_it_states(entry: KernelEntry) -> None:
+    for seed in SEEDS[:6]:
+        case = random_case(entry.key, seed)
+        assert check_memory_need(entry.factory, case, n_threads=1 + seed % 2) == [], case.name

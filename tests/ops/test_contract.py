@@ -138,7 +138,7 @@ def _another(draw: st.DrawFn, value: Any, context: OpContext) -> Any:
 
 @pytest.mark.slow
 @given(_mutants())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_what_passes_can_run(mutant: _Mutant) -> None:
     context = mutant.context
     faults = check_context(context)

@@ -89,7 +89,7 @@ def _mul_seed() -> int:
 
 
 def test_passes_a_right_kernel() -> None:
-    assert [fault for seed in range(10) for fault in check_kernel(_Mul, random_case(MUL, seed))] == []
+    assert [failure for seed in range(10) for failure in check_kernel(_Mul, random_case(MUL, seed))] == []
 
 
 @pytest.mark.parametrize(
@@ -105,14 +105,14 @@ def test_passes_a_right_kernel() -> None:
     ],
 )
 def test_catches_a_wrong_kernel(kernel: KernelFactory, message: str) -> None:
-    faults = check_kernel(kernel, random_case(MUL, _mul_seed()))
-    assert any(fault.startswith(message) for fault in faults), faults
+    failures = check_kernel(kernel, random_case(MUL, _mul_seed()))
+    assert any(failure.startswith(message) for failure in failures), failures
 
 
 def test_says_where_and_by_how_much_a_value_is_off() -> None:
-    (fault,) = check_kernel(_Inexact, random_case(MUL, _mul_seed()))
-    assert "the worst at [" in fault
-    assert "within the same bits, got" in fault
+    (failure,) = check_kernel(_Inexact, random_case(MUL, _mul_seed()))
+    assert "the worst at [" in failure
+    assert "within the same bits, got" in failure
 
 
 def test_catches_a_wrong_block_of_q80() -> None:
@@ -151,9 +151,9 @@ def test_catches_a_kernel_that_takes_bad_indexes() -> None:
 
     assert check_kernel(Trusting, random_case(SHIFT, 0)) == []
     for case in bad_data_cases(SHIFT, 0):
-        faults = check_refusal(Trusting, case)
-        assert faults[0] == "expected KernelDataError, nothing was raised"
-        assert faults[1].startswith("cache: written to")
+        failures = check_refusal(Trusting, case)
+        assert failures[0] == "expected KernelDataError, nothing was raised"
+        assert failures[1].startswith("cache: written to")
 
 
 def test_catches_a_kernel_that_fails_on_bad_indexes_in_its_own_way() -> None:

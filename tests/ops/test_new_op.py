@@ -80,8 +80,8 @@ def test_the_kit_draws_cases_and_checks_kernels(seed: int) -> None:
     case = random_case(KEY, seed)
     assert case.name == f"random-pick-{seed}"
     assert check_kernel(Pick, case) == []
-    [fault] = check_kernel(_OneTooFar, case)[:1]
-    assert fault.startswith(("output: ", "raised IndexError"))
+    [failure] = check_kernel(_OneTooFar, case)[:1]
+    assert failure.startswith(("output: ", "raised IndexError"))
 
 
 @pytest.mark.usefixtures("pick")

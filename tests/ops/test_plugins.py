@@ -39,7 +39,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_the_reference_is_built_in() -> None:
     plugins = make_plugin_manager()
     assert plugins.has_plugin("numpy")
-    assert "numpy" not in {fault.plugin for fault in plugins.failures}
+    assert "numpy" not in {failure.plugin for failure in plugins.failures}
 
 
 def test_managers_are_independent() -> None:
@@ -78,27 +78,27 @@ def test_a_broken_package_stops_no_other(site: Path, source: str, stage: str, re
     install(site, "broken", "a_broken_one", source)
     install(site, "mine", "my_kernels", GOOD)
     plugins = make_plugin_manager()
-    (fault,) = (fault for fault in plugins.failures if fault.plugin == "broken")
-    assert fault.stage == stage
-    assert reason in fault.reason
+    (failure,) = (failure for failure in plugins.failures if failure.plugin == "broken")
+    assert failure.stage == stage
+    assert reason in failure.reason
     table = build_kernel_table(plugins)
     assert table.get(MUL).plugin == "mine"
-    assert fault in table.failures
+    assert failure in table.failures
     assert not plugins.has_plugin("broken")
 
 
 def test_nobody_takes_the_name_of_another(site: Path) -> None:
     install(site, "numpy", "my_kernels", GOOD)
     plugins = make_plugin_manager()
-    (fault,) = (fault for fault in plugins.failures if fault.plugin == "numpy")
-    assert "another plugin has the name" in fault.reason
+    (failure,) = (failure for failure in plugins.failures if failure.plugin == "numpy")
+    assert "another plugin has the name" in failure.reason
     assert build_kernel_table(plugins, prefer="numpy").get(MUL).kernel == "Mul"
 
 
 def test_one_object_cannot_be_two_plugins() -> None:
     plugin = Plugin((MUL, 1, ""))
     plugins = manager(one=plugin, two=plugin)
-    assert [fault.plugin for fault in plugins.failures] == ["two"]
+    assert [failure.plugin for failure in plugins.failures] == ["two"]
 
 
 def test_implementers_call_one_plugin_each() -> None:

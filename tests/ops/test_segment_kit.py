@@ -93,7 +93,7 @@ def test_segments_keep_the_contract_and_a_right_compiler_passes(kind: SegmentKin
 @pytest.mark.parametrize(
     ("forward", "message"),
     [
-        (leaves_out_the_last, "batch 0 of "),
+        (leaves_out_the_last, "batch 0 (size "),
         (one_row_only, "are wrong, the worst at ["),
         (all_rows, "sums: "),
         (takes_bad_positions, "expected KernelDataError for a position out of range, nothing was raised"),
@@ -102,19 +102,19 @@ def test_segments_keep_the_contract_and_a_right_compiler_passes(kind: SegmentKin
     ],
 )
 def test_catches_a_wrong_compiler(forward: Forward, message: str) -> None:
-    faults = check_segment(compiler(forward), random_segment("attention", 2), kernels={})
-    assert faults
-    assert any(message in fault for fault in faults), faults
+    failures = check_segment(compiler(forward), random_segment("attention", 2), kernels={})
+    assert failures
+    assert any(message in failure for failure in failures), failures
 
 
-def test_a_segment_left_alone_is_no_fault() -> None:
+def test_a_segment_left_alone_is_no_failure() -> None:
     assert check_segment(lambda ops, n_threads: None, random_segment("experts", 0), kernels={}) is None
 
 
-def test_what_cannot_run_is_a_fault() -> None:
+def test_what_cannot_run_is_a_failure() -> None:
     nothing: Any = "a segment"
-    faults = check_segment(lambda ops, n_threads: nothing, random_segment("experts", 0), kernels={})
-    assert faults == ["raised AttributeError: 'str' object has no attribute 'forward'"]
+    failures = check_segment(lambda ops, n_threads: nothing, random_segment("experts", 0), kernels={})
+    assert failures == ["raised AttributeError: 'str' object has no attribute 'forward'"]
 
 
 def test_a_kernel_that_copies_the_cache_once_is_caught_by_the_second_batch() -> None:
@@ -137,10 +137,10 @@ def test_a_kernel_that_copies_the_cache_once_is_caught_by_the_second_batch() -> 
 
     case = random_segment("attention", 1)
     assert check_in_segment(ATTENTION, MultiHeadAtt, case) == []
-    faults = check_in_segment(ATTENTION, Stale, case)
-    assert faults
-    assert not any(fault.startswith("batch 0") for fault in faults)
-    assert any(fault.startswith("batch 1 of 1 rows: ") for fault in faults)
+    failures = check_in_segment(ATTENTION, Stale, case)
+    assert failures
+    assert not any(failure.startswith("batch 0") for failure in failures)
+    assert any(failure.startswith("batch 1 (size 1): ") for failure in failures)
 
 
 def test_a_kernel_of_no_op_of_the_segment_is_not_checked() -> None:

@@ -94,7 +94,7 @@ def test_the_plugin_with_the_highest_kernel_priority_is_asked_first() -> None:
     assert _compile(a=Compiler(lambda ops: WHOLE), b=Compiler(lambda ops: WHOLE)).plugin == "a"
 
 
-def test_only_preferred_plugins_are_asked_in_their_order() -> None:
+def test_preferred_plugins_are_asked_first_in_their_order() -> None:
     takers = {
         "a": Compiler(lambda ops: WHOLE, (MUL, 5, "x")),
         "b": Compiler(lambda ops: WHOLE, (MUL, 6, "")),
@@ -102,9 +102,18 @@ def test_only_preferred_plugins_are_asked_in_their_order() -> None:
     assert _compile("a,b", **takers).plugin == "a"
     assert _compile("b,a", **takers).plugin == "b"
     assert _compile("a:x", **takers).plugin == "a"
-    assert _compile("numpy", **takers).plugin is None
-    takers["a"] = Compiler(lambda ops: None)
+    takers["a"] = Compiler(lambda ops: None, (MUL, 5, ""))
     assert _compile("a,b", **takers).plugin == "b"
+    assert _compile("a", **takers).plugin == "b"
+
+
+def test_with_only_no_others_are_asked() -> None:
+    takers = {
+        "a": Compiler(lambda ops: WHOLE, (MUL, 5, "")),
+        "b": Compiler(lambda ops: WHOLE, (MUL, 6, "")),
+    }
+    assert _compile("only:a", **takers).plugin == "a"
+    assert _compile("only:numpy", **takers).plugin is None
 
 
 def test_a_plugin_that_fails_to_compile_is_passed_over_and_on_record() -> None:
@@ -114,7 +123,7 @@ def test_a_plugin_that_fails_to_compile_is_passed_over_and_on_record() -> None:
         c=Compiler(lambda ops: WHOLE, (MUL, 7, "")),
     )
     assert choice.plugin == "c"
-    assert [str(fault) for fault in choice.failures] == [
+    assert [str(failure) for failure in choice.failures] == [
         "plugin 'a' failed to compile a segment: RuntimeError: out of registers",
         "plugin 'b' failed to compile a segment: expected an object with forward(batch_size), got 'a segment'",
     ]

@@ -14,8 +14,10 @@ from dllama_ops import (
     RegisterKernel,
     build_kernel_table,
     hookimpl,
+    make_plugin_manager,
+    native,
 )
-from dllama_ops.table import Preference, parse_preference
+from dllama_ops.preference import Preference, Preferences, parse_preferences
 from dllama_proto.enums import OpCode
 from tests.ops.plugins import F32, MUL, SILU, Fails, Idle, Offers, Plugin, manager, reference
 
@@ -66,16 +68,70 @@ def test_a_preference_decides_before_priority() -> None:
     assert _chosen(build_kernel_table(plugins, "numpy"))[0] == "numpy"
 
 
-def test_the_reference_is_the_last_resort_of_a_preference() -> None:
-    plugins = manager(numpy=reference(), slow=Plugin((MUL, 1, "")), fast=Plugin((SILU, 9, "")))
+def test_where_what_is_preferred_has_no_kernel_the_usual_order_stands() -> None:
+    plugins = manager(
+        numpy=reference(), slow=Plugin((MUL, 1, "")), fast=Plugin((SILU, 9, "a"), (SILU, 8, "b"))
+    )
     table = build_kernel_table(plugins, "slow")
+    assert _chosen(table, MUL) == ("slow", "asked for with slow")
+    assert _chosen(table, SILU) == ("fast:a", "highest priority: 9 before fast:b 8, numpy -100")
+
+
+def test_only_shuts_the_others_out_but_for_the_reference() -> None:
+    plugins = manager(numpy=reference(), slow=Plugin((MUL, 1, "")), fast=Plugin((SILU, 9, "")))
+    table = build_kernel_table(plugins, "only:slow")
+    assert _chosen(table, MUL) == ("slow", "asked for with slow")
     assert _chosen(table, SILU) == ("numpy", "last resort: nothing asked for has it")
+    assert _chosen(build_kernel_table(plugins, "only:slow,fast"), SILU)[0] == "fast"
 
 
-def test_plugins_that_were_not_asked_for_stay_out() -> None:
-    table = build_kernel_table(manager(slow=Plugin((MUL, 1, "")), fast=Plugin((SILU, 9, ""))), "slow")
-    with pytest.raises(KernelNotFound, match="with the preference slow; without it there is fast"):
+def test_without_a_reference_what_was_shut_out_is_named() -> None:
+    table = build_kernel_table(manager(slow=Plugin((MUL, 1, "")), fast=Plugin((SILU, 9, ""))), "only:slow")
+    with pytest.raises(KernelNotFound, match="with --kernels only:slow; without it there is fast"):
         table.get(SILU)
+
+
+def test_a_clash_says_what_to_write_and_that_works() -> None:
+    both = [(MUL, 0, ""), (SILU, 0, "")]
+    plugins = manager(
+        numpy=reference(), one=Plugin(*both), two=Plugin(*both), third=Plugin((MUL, -50, "x"))
+    )
+    with pytest.raises(KernelClash, match=r"with --kernels one or --kernels two \(other kernels stay"):
+        build_kernel_table(plugins)
+    assert _chosen(build_kernel_table(plugins, "one"), SILU)[0] == "one"
+    with pytest.raises(KernelClash, match="with --kernels third,one or --kernels third,two "):
+        build_kernel_table(plugins, "third")
+    table = build_kernel_table(plugins, "third,one")
+    assert (_chosen(table, MUL)[0], _chosen(table, SILU)[0]) == ("third:x", "one")
+
+
+@pytest.mark.skipif(native.unavailable is not None, reason="needs the native kernels")
+def test_a_plugin_at_the_default_priority_comes_before_all_that_is_bundled() -> None:
+    plugins = make_plugin_manager()
+    plugins.add("theirs", lambda: Offers(OpCode.SILU, F32, Idle))
+    table = build_kernel_table(plugins)
+    assert table.get(SILU).source == "theirs"
+    others = {choice.entry.plugin for key, choice in table.choices.items() if key != SILU}
+    assert others == {"native"}
+    assert min(entry.priority for entry in table.entries if entry.plugin == "native") > -100
+
+
+@pytest.mark.skipif(native.unavailable is not None, reason="needs the native kernels")
+@pytest.mark.parametrize("kernels", ["numpy", "only:numpy", "native", "native:baseline", "only:native"])
+def test_what_is_bundled_can_be_chosen_whole(kernels: str) -> None:
+    source = kernels.removeprefix("only:")
+    table = build_kernel_table(make_plugin_manager(), kernels)
+    chosen = {choice.entry.source for choice in table.choices.values()}
+    assert {one for one in chosen if one.startswith(source)} == chosen
+
+
+@pytest.mark.parametrize("name", ["only", "a:b", "a,b", "a b"])
+def test_a_plugin_whose_name_cannot_be_asked_for_is_on_record(name: str) -> None:
+    plugins = manager(numpy=reference())
+    plugins.add(name, lambda: Plugin((MUL, 1, "")))
+    table = build_kernel_table(plugins)
+    assert _chosen(table)[0] == "numpy"
+    assert "expected a name without commas, colons and spaces, and not 'only'" in table.failures[0].reason
 
 
 @pytest.mark.parametrize(
@@ -106,15 +162,29 @@ def _with_unloadable() -> Any:
     return plugins
 
 
-@pytest.mark.parametrize("text", [":avx2", "fast:", "fast,,slow", ",", " , "])
+@pytest.mark.parametrize("text", [":avx2", "fast:", "fast,,slow", ",", " , ", "only:", "only:,fast"])
 def test_a_preference_that_cannot_be_read(text: str) -> None:
-    with pytest.raises(KernelChoiceError, match=r"expected PLUGIN\[:VARIANT\]"):
-        parse_preference(text)
+    with pytest.raises(KernelChoiceError, match=r"expected \[only:\]PLUGIN\[:VARIANT\]"):
+        parse_preferences(text)
+
+
+def test_only_stands_once_at_the_beginning() -> None:
+    for text in ("fast,only:slow", "only:fast,only:slow", "only:only:fast"):
+        with pytest.raises(KernelChoiceError, match="expected only: once, before the first plugin, got "):
+            parse_preferences(text)
 
 
 def test_preferences_are_read_in_order() -> None:
-    assert parse_preference("") == parse_preference("  ") == ()
-    assert parse_preference(" a:b, c ") == (Preference("a", "b"), Preference("c"))
+    assert parse_preferences("") == parse_preferences("  ") == Preferences()
+    assert parse_preferences(" a:b, c ") == Preferences((Preference("a", "b"), Preference("c")))
+    assert parse_preferences("only: a:b,c") == Preferences(
+        (Preference("a", "b"), Preference("c")), only=True
+    )
+
+
+@pytest.mark.parametrize("text", ["", "a", "a:b,c", "only:a", "only:a:b,c"])
+def test_preferences_are_written_as_they_are_read(text: str) -> None:
+    assert str(parse_preferences(text)) == text
 
 
 def test_a_missing_kernel_names_the_key_and_where_was_looked() -> None:
@@ -134,9 +204,9 @@ def test_a_plugin_that_raises_contributes_nothing_and_is_on_record() -> None:
     table = build_kernel_table(manager(numpy=reference(), fails=Fails()))
     assert _chosen(table)[0] == "numpy"
     assert [entry.plugin for entry in table.entries] == ["numpy", "numpy"]
-    (fault,) = table.failures
-    assert (fault.plugin, fault.stage) == ("fails", "register its kernels")
-    assert "RuntimeError: no such processor" in str(fault)
+    (failure,) = table.failures
+    assert (failure.plugin, failure.stage) == ("fails", "register its kernels")
+    assert "RuntimeError: no such processor" in str(failure)
 
 
 @pytest.mark.parametrize("swallow", [False, True])

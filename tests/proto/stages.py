@@ -7,58 +7,53 @@ from dataclasses import replace
 from typing import Any
 
 from dllama_proto.connection import Connection, Phase, Role
-from dllama_proto.events import PAUSED, Ack, AckKind, Event, NoEvent, PayloadChunk, SliceData, WeightsEnd
+from dllama_proto.events import PAUSED, Event, NoEvent, SliceData
 from dllama_proto.limits import DEFAULT_LIMITS, Limits
-from dllama_proto.messages import ControlPacket
-from dllama_proto.sync_plan import plan_link
+from dllama_proto.messages import Refusal
+from dllama_proto.sync_plan import Transfer
+from dllama_proto.testing import session_dialogue
 from tests.proto import configs
 
-__all__ = ["PHASES", "SCRIPT", "Pair", "put", "slices"]
+__all__ = ["PHASES", "REFUSAL", "SCRIPT", "Pair", "put", "slices"]
 
-STOP = ControlPacket(99, 0)
+REFUSAL = Refusal("this worker is in a session with another root")
 
 
-def slices(batch_size: int = configs.CONTROL.batch_size) -> list[tuple[Role, Event]]:
-    """Return the slices of a forward: the root's in their order, then the worker's."""
-    plan = plan_link(configs.NET, configs.NODE, 0)
-    found: list[tuple[Role, Event]] = []
-    for role, transfers in ((Role.ROOT, plan.receives), (Role.WORKER, plan.sends)):
-        for transfer in transfers:
-            for row in range(batch_size):
-                data = bytes([row + 1]) * transfer.size
-                found.append((role, SliceData(transfer, row, memoryview(data))))
-    return found
+def _values(transfer: Transfer, row: int) -> bytes:
+    return bytes([row + 1]) * transfer.size
 
 
 #: A whole session: who says what.
 SCRIPT: list[tuple[Role, Event]] = [
-    (Role.ROOT, configs.GREETING),
-    (Role.WORKER, Ack(AckKind.GREETING)),
-    (Role.ROOT, Ack(AckKind.ROOT_READY)),
-    (Role.ROOT, Ack(AckKind.NET_CONFIG_AHEAD)),
-    (Role.ROOT, configs.NET),
-    (Role.WORKER, Ack(AckKind.NET_CONFIG)),
-    (Role.ROOT, Ack(AckKind.NODE_CONFIG_AHEAD)),
-    (Role.ROOT, configs.NODE),
-    (Role.WORKER, Ack(AckKind.NODE_CONFIG)),
-    (Role.ROOT, configs.WEIGHT),
-    (Role.ROOT, PayloadChunk(configs.WEIGHT.offset, memoryview(bytes(range(36))))),
-    (Role.ROOT, WeightsEnd()),
-    (Role.WORKER, Ack(AckKind.WEIGHTS)),
-    (Role.ROOT, configs.CONTROL),
-    *slices(),
-    (Role.ROOT, STOP),
+    (said.role, said.event)
+    for said in session_dialogue(
+        configs.GREETING,
+        configs.NET,
+        configs.NODE,
+        [(configs.WEIGHT, bytes(range(36)))],
+        [configs.CONTROL],
+        _values,
+    )
 ]
+
+
+def slices() -> list[tuple[Role, Event]]:
+    """Return the slices of the session's forward: the root's in their order, then the worker's."""
+    return [(role, event) for role, event in SCRIPT if isinstance(event, SliceData)]
+
 
 #: Every phase that a session passes through.
 PHASES = tuple(phase for phase in Phase if phase is not Phase.BROKEN)
 
 
 class Pair:
-    """Both ends of a link; whatever one says, the other hears at once. The limits are the worker's."""
+    """Both ends of a link; whatever one says, the other hears at once. ``limits`` are the worker's."""
 
-    def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
-        self.ends = {Role.ROOT: Connection(Role.ROOT), Role.WORKER: Connection(Role.WORKER, limits)}
+    def __init__(self, limits: Limits = DEFAULT_LIMITS, root_limits: Limits = DEFAULT_LIMITS) -> None:
+        self.ends = {
+            Role.ROOT: Connection(Role.ROOT, root_limits),
+            Role.WORKER: Connection(Role.WORKER, limits),
+        }
 
     @property
     def root(self) -> Connection:
@@ -76,6 +71,9 @@ class Pair:
 
     def advance_to(self, phase: Phase) -> Pair:
         """Speak by the script until both ends are in a phase."""
+        if phase is Phase.REFUSED:
+            self.advance_to(Phase.GREETING_ACK).say(Role.WORKER, REFUSAL)
+            return self
         for role, event in SCRIPT:
             if self.worker.phase is phase and self.root.phase is phase:
                 return self

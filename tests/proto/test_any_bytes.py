@@ -97,7 +97,7 @@ def _sample(kind: type) -> bytes:
 
 
 @pytest.mark.parametrize("kind", _CONFIGS)
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(
     edits=st.lists(
         st.tuples(
@@ -136,7 +136,7 @@ def test_spoilt_messages(kind: type, edits: list[tuple[int, bytes]], cuts: list[
 _HEAD = load("tiny-q40-2n").data(0, 1)[:11_000]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(
     at=st.integers(0, len(_HEAD) - 1),
     value=st.integers(1, 255),

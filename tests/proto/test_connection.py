@@ -19,6 +19,7 @@ from dllama_proto.events import (
     SliceData,
     WeightsEnd,
 )
+from dllama_proto.formatting import counted
 from dllama_proto.messages import ControlPacket, WeightHeader
 from dllama_proto.peer import PeerConnection
 from dllama_proto.schemas import MESSAGES
@@ -338,7 +339,7 @@ def test_a_stream_that_ends_within_a_message_says_where(message: Any) -> None:
             worker.next_event()
         assert caught.value.path.startswith(type(message).__name__)
         assert caught.value.offset == cut
-        assert caught.value.expected == f"{wanted} more bytes"
+        assert caught.value.expected == counted(wanted, "more byte")
         assert caught.value.got == "the end of the stream"
 
 

@@ -148,7 +148,7 @@ _FAULTS: list[tuple[Any, str, Any, str, str]] = [
     (WEIGHT, "n_bytes", 6895, "at most 6894, what the weight has from byte 18 on", "6895"),
     (WEIGHT, "n_bytes", 2**64 - 1, "at most 6894, what the weight has from byte 18 on", str(2**64 - 1)),
     (CONTROL, "batch_size", 5, "at most 4, NetConfig.n_batches", "5"),
-    (CONTROL, "position", 97, "at most 96 for 4 rows, seq_len being 100", "97"),
+    (CONTROL, "position", 97, "at most 96 for 4 rows and seq_len 100", "97"),
 ]
 #: Where the first thing to be looked at is another field of the message.
 _REPORTED = {

@@ -185,7 +185,7 @@ def test_sizes(float_type: FloatType, values: int, size: int) -> None:
 @pytest.mark.parametrize("float_type", [FloatType.Q40, FloatType.Q80])
 @pytest.mark.parametrize("values", [1, 31, 33, -32])
 def test_broken_blocks_have_no_size(float_type: FloatType, values: int) -> None:
-    with pytest.raises(ValueError, match=f"{values} values are not whole {float_type.name} blocks"):
+    with pytest.raises(ValueError, match=f"expected whole {float_type.name} blocks .* got {values}"):
         n_bytes(float_type, values)
     assert is_whole_blocks(float_type, values) == (values == -32)
 
@@ -200,7 +200,9 @@ def test_a_type_without_storage_is_refused() -> None:
 def test_rows_of_broken_blocks_are_refused(
     encode: Encode, decode: Decode, block: np.dtype[Any], name: str
 ) -> None:
-    with pytest.raises(ValueError, match=f"33 values are not whole {name.upper()} blocks of 32"):
+    with pytest.raises(
+        ValueError, match=f"expected rows of whole {name.upper()} blocks of 32 values, got 33"
+    ):
         encode(np.zeros((2, 33), np.float32))
     with pytest.raises(ValueError, match="buffer size must be a multiple"):
         bytes_to_values(FloatType[name.upper()], bytes(block.itemsize + 1))

@@ -7,45 +7,50 @@ import pytest
 from dllama_proto.connection import Connection, Phase, Role
 from dllama_proto.events import NEED_DATA, PAUSED, Ack, AckKind, Closed, PayloadChunk, SliceData
 from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, WeightHeader
+from dllama_proto.testing import (
+    Cut,
+    bytewise,
+    bytewise_but_payload,
+    in_random_pieces,
+    just_as_wanted,
+    replay,
+)
 from tests.helpers.captures import CASES, CUT_CASE, Session, load, read_flows
-from tests.proto import dialogue
-from tests.proto.dialogue import Chooser, decode_peers, decode_root
+from tests.helpers.replays import replay_link, replay_root
 
 _LINKS = [(case, worker) for case in CASES for worker in load(case).workers]
 _PEERS = [(case, a, b) for case in CASES for a in load(case).workers for b in load(case).workers if a < b]
 _SMALLEST = "tiny-q40-2n"
 
-_FEEDS: dict[str, Chooser] = {
-    "as wanted": dialogue.just_as_wanted,
-    "random 1": dialogue.in_random_pieces(1),
-    "random 2": dialogue.in_random_pieces(2),
+_FEEDS: dict[str, Cut] = {
+    "as wanted": just_as_wanted,
+    "random 1": in_random_pieces(1),
+    "random 2": in_random_pieces(2),
 }
 
 
-def _check_root_link(session: Session, worker: int, choose: Chooser) -> None:
-    at_worker, at_root = decode_root(session, worker, choose)
-    assert at_root.sent == session.data(0, worker)
-    assert at_worker.sent == session.data(worker, 0)
-    whole_worker, whole_root = decode_root(session, worker, dialogue.whole)
-    assert at_worker.events == whole_worker.events
-    assert at_root.events == whole_root.events
+def _check_root_link(session: Session, worker: int, cut: Cut) -> None:
+    link = replay_root(session, worker, cut)
+    assert link.sent[Role.ROOT] == session.data(0, worker)
+    assert link.sent[Role.WORKER] == session.data(worker, 0)
+    assert link.heard == replay_root(session, worker).heard
 
 
 @pytest.mark.parametrize(("case", "worker"), _LINKS)
 def test_root_link_decodes_whole_and_encodes_back(case: str, worker: int) -> None:
     session = load(case)
-    at_worker, at_root = decode_root(session, worker, dialogue.whole)
-    assert at_root.sent == session.data(0, worker)
-    assert at_worker.sent == session.data(worker, 0)
-    assert at_worker.events[-1] == at_root.events[-1] == Closed(Phase.CLOSED)
-    packets = [event for event in at_worker.events if isinstance(event, ControlPacket)]
+    link = replay_root(session, worker)
+    assert link.sent[Role.ROOT] == session.data(0, worker)
+    assert link.sent[Role.WORKER] == session.data(worker, 0)
+    assert link.heard[Role.WORKER][-1] == link.heard[Role.ROOT][-1] == Closed(Phase.CLOSED)
+    packets = [event for event in link.heard[Role.WORKER] if isinstance(event, ControlPacket)]
     assert [(packet.position, packet.batch_size) for packet in packets] == list(session.control_packets)
 
 
 @pytest.mark.parametrize(("case", "worker"), _LINKS)
 def test_what_a_root_link_says_is_what_was_configured(case: str, worker: int) -> None:
     session = load(case)
-    events = decode_root(session, worker, dialogue.whole)[0].events
+    events = replay_root(session, worker).heard[Role.WORKER]
     counts = session.index["worker_config"]
     (greeting,) = (event for event in events if isinstance(event, Greeting))
     (net,) = (event for event in events if isinstance(event, NetConfig))
@@ -76,33 +81,32 @@ def test_root_link_gives_the_same_events_however_it_is_fed(case: str, feed: str)
 @pytest.mark.parametrize("case", [case for case in CASES if case != _SMALLEST])
 def test_root_link_gives_the_same_events_bytewise_but_for_payload(case: str) -> None:
     session = load(case)
-    _check_root_link(session, session.n_nodes - 1, dialogue.bytewise_but_payload)
+    _check_root_link(session, session.n_nodes - 1, bytewise_but_payload)
 
 
 @pytest.mark.slow
 def test_root_link_gives_the_same_events_bytewise() -> None:
-    _check_root_link(load(_SMALLEST), 1, dialogue.bytewise)
+    _check_root_link(load(_SMALLEST), 1, bytewise)
 
 
 @pytest.mark.parametrize(("case", "one", "other"), _PEERS)
 def test_peer_link_decodes_and_encodes_back(case: str, one: int, other: int) -> None:
     session = load(case)
-    at_one, at_other = decode_peers(session, one, other, dialogue.whole)
-    assert at_one.sent == session.data(one, other)
-    assert at_other.sent == session.data(other, one)
-    assert at_one.events[-1] == at_other.events[-1] == Closed(Phase.IDLE)
+    link = replay_link(session, one, other)
+    assert link.sent[one] == session.data(one, other)
+    assert link.sent[other] == session.data(other, one)
+    assert link.heard[one][-1] == link.heard[other][-1] == Closed(Phase.IDLE)
 
 
 @pytest.mark.parametrize("feed", [*_FEEDS, "bytewise"])
 @pytest.mark.parametrize("case", [case for case in CASES if load(case).n_nodes == 4])
 def test_peer_link_gives_the_same_events_however_it_is_fed(case: str, feed: str) -> None:
     session = load(case)
-    choose = dialogue.bytewise if feed == "bytewise" else _FEEDS[feed]
-    at_one, at_other = decode_peers(session, 2, 3, choose)
-    whole_one, whole_other = decode_peers(session, 2, 3, dialogue.whole)
-    assert at_one.sent == session.data(2, 3)
-    assert at_other.sent == session.data(3, 2)
-    assert (at_one.events, at_other.events) == (whole_one.events, whole_other.events)
+    cut = bytewise if feed == "bytewise" else _FEEDS[feed]
+    link = replay_link(session, 2, 3, cut)
+    assert link.sent[2] == session.data(2, 3)
+    assert link.sent[3] == session.data(3, 2)
+    assert link.heard == replay_link(session, 2, 3).heard
 
 
 def test_a_worker_tells_other_workers_what_it_tells_the_root() -> None:
@@ -124,8 +128,8 @@ def test_a_worker_tells_other_workers_what_it_tells_the_root() -> None:
                 found.setdefault(key, []).append(bytes(event.data))
         return found
 
-    to_root = named(decode_root(session, 2, dialogue.whole)[1].events)
-    to_peer = named(decode_peers(session, 2, 3, dialogue.whole)[1].events)
+    to_root = named(replay_root(session, 2).heard[Role.ROOT])
+    to_peer = named(replay_link(session, 2, 3).heard[3])
     assert len(to_peer) > 10
     for key, rows in to_peer.items():
         assert to_root[key] == rows
@@ -166,7 +170,7 @@ def test_payloads_can_be_taken_in_place_of_events(case: str, worker: int) -> Non
                 connection.payload_sent(min(700, connection.unsent_size))
     assert event == Closed(Phase.CLOSED)
     assert at == len(data)
-    events = decode_root(session, worker, dialogue.whole)[0].events
+    events = replay_root(session, worker).heard[Role.WORKER]
     assert taken == b"".join(e.data for e in events if isinstance(e, PayloadChunk | SliceData))
 
 
@@ -174,8 +178,9 @@ def test_a_recording_that_was_cut_decodes_as_far_as_it_goes() -> None:
     root, worker = read_flows(CUT_CASE)
     session = load(_SMALLEST)
     assert session.data(0, 1)[:1000] == root.data[:1000]
-    at_worker, at_root = dialogue.decode_both(root.data, worker.data, dialogue.whole, ended=False)
-    assert bytes(at_root.sent) == root.data[: len(at_root.sent)]
-    assert len(root.data) - len(at_root.sent) < 600
-    assert any(isinstance(event, SliceData) for event in at_worker.events)
-    assert not any(isinstance(event, Closed) for event in at_worker.events)
+    link = replay(root.data, worker.data, has_ended=False)
+    sent, heard = link.sent[Role.ROOT], link.heard[Role.WORKER]
+    assert sent == root.data[: len(sent)]
+    assert len(root.data) - len(sent) < 600
+    assert any(isinstance(event, SliceData) for event in heard)
+    assert not any(isinstance(event, Closed) for event in heard)

@@ -26,6 +26,9 @@ _LIGHT = (
     "dllama_ops.kernel",
 )
 
+#: What uses a name of the package, and whether that loads the parser.
+_USES = {"NetConfig": False, "n_bytes": False, "RemoteProtocolError": False, "decode": True, "encode": True}
+
 _MODULES = [
     importlib.import_module(info.name)
     for info in pkgutil.walk_packages(dllama_proto.__path__, "dllama_proto.")
@@ -48,6 +51,14 @@ def test_a_connection_loads_the_parser() -> None:
     assert result.stdout == "True\n"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "loads_parser"), _USES.items())
+def test_a_name_of_the_package_loads_the_parser_only_if_it_parses(name: str, loads_parser: bool) -> None:
+    program = f"import sys, dllama_proto; dllama_proto.{name}; print('construct' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == f"{loads_parser}\n"
+
+
 @pytest.mark.parametrize("module", [dllama_proto, *_MODULES], ids=lambda module: module.__name__)
 def test_public_names_are_listed_sorted_and_there(module: ModuleType) -> None:
     names = module.__all__
@@ -57,9 +68,9 @@ def test_public_names_are_listed_sorted_and_there(module: ModuleType) -> None:
         assert hasattr(module, name)
 
 
-def test_the_package_re_exports_its_light_modules() -> None:
-    light = ("enums", "errors", "floats", "messages")
-    names = [name for part in light for name in importlib.import_module(f"dllama_proto.{part}").__all__]
+def test_the_package_re_exports_its_light_modules_and_the_codec() -> None:
+    parts = ("codec", "enums", "errors", "floats", "messages")
+    names = [name for part in parts for name in importlib.import_module(f"dllama_proto.{part}").__all__]
     assert sorted(names) == dllama_proto.__all__
 
 

@@ -15,7 +15,7 @@ from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.limits import DEFAULT_LIMITS, Limits
 from dllama_proto.messages import Greeting, NetConfig, NodeConfig, WeightHeader
 from tests.proto.configs import GREETING, NET, NODE, WEIGHT
-from tests.proto.stages import Pair
+from tests.proto.stages import REFUSAL, Pair
 
 _U32 = 2**32 - 1
 _U64 = 2**64 - 1
@@ -83,8 +83,25 @@ def test_a_limit_lets_pass_what_just_keeps_it(limit: str, value: int, message: A
     assert pair.say(Role.ROOT, message) == message
 
 
+#: What the worker says is held against the root's limits.
+_REASON = len(REFUSAL.reason) + 1
+
+
+@pytest.mark.parametrize("phase", [Phase.GREETING_ACK, Phase.ROOT_READY, Phase.WEIGHTS])
+@pytest.mark.parametrize("limit", [_REASON - 1, _REASON])
+def test_the_root_refuses_a_reason_that_is_too_long(phase: Phase, limit: int) -> None:
+    pair = Pair(root_limits=_narrow("refusal_length", limit)).advance_to(phase)
+    if limit == _REASON:
+        assert pair.say(Role.WORKER, REFUSAL) == REFUSAL
+        return
+    with pytest.raises(RemoteProtocolError) as caught:
+        pair.say(Role.WORKER, REFUSAL)
+    assert (caught.value.path, caught.value.hint) == ("Refusal.reason", "Limits.refusal_length")
+
+
 def test_every_limit_is_tried() -> None:
-    assert {case[0] for case in _NARROW} == {field.name for field in fields(Limits)}
+    tried = {case[0] for case in _NARROW} | {"refusal_length"}
+    assert tried == {field.name for field in fields(Limits)}
 
 
 _SIZE = struct.pack("<iIIIQQQ", 0, 1, 4, 1, 4, 16, 16)

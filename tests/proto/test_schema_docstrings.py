@@ -28,7 +28,11 @@ PUBLIC = public_schemas()
 EXAMPLES = [example for module, name in PUBLIC for example in examples_of(module, name)]
 
 #: What the C++ program knows nothing of.
-NOT_CPP = {"dllama_proto.schemas.capture_file", "dllama_proto.schemas.packet"}
+NOT_CPP = {
+    "dllama_proto.schemas.capture_file",
+    "dllama_proto.schemas.packet",
+    "dllama_proto.schemas.refusal",
+}
 
 every_example = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.expression)
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from dllama_proto.connection import Role
 from dllama_proto.enums import FloatType, SyncType
 from dllama_proto.messages import NetConfig, NodeConfig, PipeConfig, SegmentConfig, Size3D, SyncConfig
 from dllama_proto.sync_plan import Transfer, node_of_socket, plan_link, plan_syncs, socket_of_node
 from tests.helpers.captures import CASES, load
-from tests.proto.dialogue import decode_root, whole
+from tests.helpers.replays import replay_root
 
 _NET = NetConfig(
     n_batches=2,
@@ -120,7 +121,7 @@ def test_recorded_links_carry_what_is_planned_and_no_byte_more(case: str) -> Non
     session = load(case)
     n_rows = sum(batch_size for _, batch_size in session.control_packets)
     for worker in session.workers:
-        events = decode_root(session, worker, whole)[0].events
+        events = replay_root(session, worker).heard[Role.WORKER]
         (net,) = (event for event in events if isinstance(event, NetConfig))
         (node,) = (event for event in events if isinstance(event, NodeConfig))
         for peer in range(session.n_nodes):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dllama_worker.errors import BadLogits, ExitCode
+from dllama_proto.exit_codes import ExitCode
+from dllama_worker.errors import BadLogits
 from dllama_worker.node.forward_times import ForwardTimes
 from dllama_worker.report import Report
 from dllama_worker.root.options import RootOptions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -80,8 +81,27 @@ def test_a_prompt_that_does_not_fit_is_refused(
 
 
 def test_perplexity_needs_two_tokens(session: RootSession) -> None:
-    with pytest.raises(UsageError, match="needs a prompt of 2 to 96 tokens, this one has"):
-        run_perplexity(session, RootOptions("perplexity", prompt="a" * 300))
+    with pytest.raises(UsageError, match="needs a text of 2 tokens or more, this one has 1"):
+        run_perplexity(session, RootOptions("perplexity", prompt=""))
+
+
+def test_perplexity_of_a_text_longer_than_the_context(
+    session: RootSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "ROMEO:\nBut, soft! what light through yonder window breaks?\n" * 8
+    n_tokens = len(session.tokenizer.encode(text))
+    assert n_tokens > 96
+    run_perplexity(session, RootOptions("perplexity", prompt=text, stride=40, as_json=True))
+    document = json.loads(capsys.readouterr().out)
+    assert document["counted_tokens"] == n_tokens - 1
+    assert document["counted_bytes"] == len(text)
+    assert (document["context"], document["stride"]) == (96, 40)
+    assert document["windows"] == 1 + -(-(n_tokens - 96) // 40)
+    nats = document["counted_tokens"] * math.log(document["perplexity"])
+    assert document["bits_per_byte"] == pytest.approx(nats / math.log(2) / len(text))
+    run_perplexity(session, RootOptions("perplexity", prompt=text))
+    assert f"({n_tokens} tokens, in " in (out := capsys.readouterr().out)
+    assert "windows of 96, stride 48, lower is better)\nbits per byte: " in out
 
 
 def test_chat_asks_on_standard_error_and_ends_with_the_input(
@@ -104,16 +124,6 @@ def test_chat_as_json_has_the_turns(
     document = json.loads(capsys.readouterr().out)
     assert (document["command"], document["template"]) == ("chat", "llama2")
     assert [turn["user"] for turn in document["turns"]] == ["Who?"]
-
-
-def test_a_token_may_end_inside_a_character(
-    session: RootSession, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
-    tokens = session.tokenizer.encode("ä")
-    shown, text = Output(as_json=False).show(tokens, session.tokenizer.decoder())
-    assert shown == tokens
-    assert capfdbinary.readouterr().out.decode() == text
-    assert "ä" in text
 
 
 def test_nothing_is_printed_before_json_is_finished(

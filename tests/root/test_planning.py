@@ -17,7 +17,8 @@ from dllama_proto.terminal import Terminal
 from dllama_worker.errors import UsageError
 from dllama_worker.model.presets import preset_header
 from dllama_worker.node.memory import memory_need
-from dllama_worker.root.cli import main, make_parser
+from dllama_worker.root.cli import main
+from dllama_worker.root.flags import make_parser
 from dllama_worker.root.layout import build_layout
 from dllama_worker.root.planning.choose import check_fit, choose_partition
 from dllama_worker.root.planning.demand import NodeDemand, SegmentWork, count_demand
@@ -170,7 +171,7 @@ def test_the_command_shows_people_a_table(capsys: pytest.CaptureFixture[str]) ->
     shown = capsys.readouterr().out
     assert "root          0-4       0-2    0-319" in shown
     assert "tokens/s" in shown
-    assert "possible even splits: 1 to 8 nodes (the C++ root: 1, 2, 4)" in shown
+    assert "possible with equal weights: 1 to 8 nodes (as the C++ root splits: 1, 2, 4)" in shown
     assert shown.endswith("does not fit: node 0\n")
 
 
@@ -271,6 +272,6 @@ def test_one_node_is_a_node(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["plan", "--model", str(model), "--nodes", "1"]) == 0
     shown = capsys.readouterr().out
     assert ", 1 node, split even" in shown
-    assert "possible even splits: 1 node (the C++ root: 1)" in shown
+    assert "possible with equal weights: 1 node (as the C++ root splits: 1)" in shown
     assert main(["plan", "--model", str(model), "--nodes", "2"]) == 2
     assert "nearest possible: 1 node\n" in capsys.readouterr().err

@@ -47,6 +47,15 @@ def test_no_temperature_takes_the_first_of_the_likeliest() -> None:
     assert Sampler(0, 0.9, 1).sample(logits) == 1
 
 
+@pytest.mark.parametrize("temperature", [0, 0.8, 50])
+@pytest.mark.parametrize("topp", [0, 0.9, 1])
+def test_rows_without_a_token_are_never_picked(temperature: float, topp: float) -> None:
+    logits = np.zeros(16, dtype=np.float32)
+    logits[10:] = 30  # what fills a vocabulary up may well look likely
+    sampler = Sampler(temperature, topp, 7, vocab_size=10)
+    assert max(sampler.sample(logits) for _ in range(50)) < 10
+
+
 def test_logits_are_left_as_they_are() -> None:
     logits = _logits(100, 0, 3)
     before = logits.copy()

@@ -33,7 +33,7 @@ def test_a_session_is_planned_before_anybody_is_called() -> None:
     assert plan.partition.n_nodes == len(plan.layout.nodes) == 2
     assert plan.model.header.seq_len == 64
     assert plan.tokenizer.vocab_size == plan.model.header.vocab_size
-    assert [event for event, _, _ in report.told] == ["demo_model"]
+    assert [event for event, _, _ in report.told] == ["demo_model", "compute"]
 
 
 def test_reconnect_and_local_workers_contradict_each_other() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dllama_proto.enums import FloatType
+from dllama_proto.even_split import even_node_counts
 from dllama_proto.model_shapes import MODEL_SHAPES
 from dllama_worker.errors import UsageError
 from dllama_worker.model.presets import preset_header
@@ -20,7 +21,7 @@ from dllama_worker.sharding.apportion import (
     partition_evenly,
     partition_for,
 )
-from dllama_worker.sharding.partition import Partition, even_node_counts, even_partition
+from dllama_worker.sharding.partition import Partition, even_partition
 from dllama_worker.sharding.split import Split, parse_split
 
 _GQA = preset_header("gqa", FloatType.Q40)

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from dllama_proto.enums import FloatType
+from dllama_proto.even_split import even_node_counts
 from dllama_proto.model_shapes import MODEL_SHAPES
 from dllama_worker.errors import UsageError
 from dllama_worker.model.presets import preset_header
-from dllama_worker.sharding.partition import NodeShare, Partition, even_node_counts, even_partition
+from dllama_worker.sharding.partition import NodeShare, Partition, even_partition
 
 _GQA = preset_header("gqa", FloatType.Q40)
 _HALVES = even_partition(_GQA, 2).shares

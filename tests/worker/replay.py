@@ -12,12 +12,13 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from dllama_proto.connection import PAUSED, Ack, AckKind, Connection, NoEvent, Role, SliceData
+from dllama_proto.connection import Connection, NoEvent, Role, SliceData
 from dllama_proto.enums import FloatType
-from dllama_proto.messages import ControlPacket, Greeting, NetConfig, NodeConfig, Peer
+from dllama_proto.messages import Greeting, NetConfig, NodeConfig, Peer
 from dllama_proto.peer import PeerConnection
 from dllama_proto.sync_plan import plan_link
 from tests.helpers.captures import Session
+from tests.helpers.replays import replay_root
 
 __all__ = ["N_ACK_BYTES", "Recording", "RecordedSlice", "play", "read_recording", "slices_of"]
 
@@ -25,7 +26,6 @@ __all__ = ["N_ACK_BYTES", "Recording", "RecordedSlice", "play", "read_recording"
 N_ACK_BYTES = 16
 
 _TIMEOUT = 60.0
-_ACKS = (AckKind.GREETING, AckKind.NET_CONFIG, AckKind.NODE_CONFIG, AckKind.WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,11 @@ class RecordedSlice:
 
 
 def read_recording(session: Session, node: int) -> Recording:
-    """Decode the root's side of a recorded link, up to the first control packet."""
-    connection = Connection(Role.WORKER)
-    connection.receive_data(session.data(0, node))
-    acks = iter(_ACKS)
-    found: dict[type, object] = {}
-    while not isinstance(event := connection.next_event(), ControlPacket):
-        if event is PAUSED:
-            connection.send(Ack(next(acks)))
-        else:
-            found.setdefault(type(event), event)
-    greeting, net, config = found[Greeting], found[NetConfig], found[NodeConfig]
-    assert isinstance(greeting, Greeting)
-    assert isinstance(net, NetConfig)
-    assert isinstance(config, NodeConfig)
+    """Decode what a root told a worker at the beginning of a recorded session."""
+    heard = replay_root(session, node).heard[Role.WORKER]
+    greeting = next(event for event in heard if isinstance(event, Greeting))
+    net = next(event for event in heard if isinstance(event, NetConfig))
+    config = next(event for event in heard if isinstance(event, NodeConfig))
     return Recording(greeting, net, config)
 
 

@@ -54,7 +54,7 @@ def test_help_names_every_flag_and_does_not_load_numpy() -> None:
     ("arguments", "complaint"),
     [
         (["--port", "70000"], "expected 0 to 65535, got 70000"),
-        (["--nthreads", "0"], "expected 1 or more, got 0"),
+        (["--nthreads", "0"], "expected 1 to 4096, got 0"),
         (["--log-format", "xml"], "invalid choice: 'xml'"),
         (["--frobnicate"], "unrecognized arguments: --frobnicate"),
         (["--kernels", "nosuch"], "'nosuch'"),
@@ -104,6 +104,19 @@ def test_a_file_sets_flags_and_the_command_line_overrides_it(tmp_path: Path) -> 
     assert arguments.host == make_parser().parse_args([]).host
 
 
+def test_a_list_given_twice_adds_up_and_replaces_what_the_file_has(tmp_path: Path) -> None:
+    def allowed(*words: str) -> list[str]:
+        return [str(network) for network in parse_arguments(make_parser, list(words)).allow]
+
+    file = tmp_path / "worker.toml"
+    file.write_text('allow = ["10.0.0.0/8"]\n')
+    twice = ("--allow", "192.168.1.10", "--allow", "192.168.1.20", "192.168.2.0/24")
+    assert allowed(*twice) == ["192.168.1.10/32", "192.168.1.20/32", "192.168.2.0/24"]
+    assert allowed("--config", str(file)) == ["10.0.0.0/8"]
+    assert allowed("--config", str(file), *twice) == allowed(*twice)
+    assert allowed() == []
+
+
 def test_every_flag_can_stand_in_a_file(tmp_path: Path) -> None:
     for action in make_parser()._actions:
         name = action.option_strings[-1].removeprefix("--")
@@ -133,11 +146,13 @@ def test_every_flag_can_stand_in_a_file(tmp_path: Path) -> None:
         ("log_level = 'debug'", "unknown key 'log_level', the nearest is 'log-level'"),
         ("config = 'other.toml'", "unknown key 'config'"),
         ("[worker]\nport = 1", "unknown key 'worker'"),
-        ("nthreads = 0", "nthreads: expected 1 or more, got 0"),
+        ("nthreads = 0", "nthreads: expected 1 to 4096, got 0"),
         ("nthreads = 'many'", "nthreads: invalid whole number value: 'many'"),
         ("once = 1", "once: "),
         ("port = true", "port: expected one argument"),
         ("port = {number = 1}", "port: expected a value or a list of values"),
+        ('model = "a\\u0000b"', r"model: expected text without NUL, got 'a\x00b'"),
+        ("allow = ['10.0.0.0/8', '--help']", "allow: expected values, got a flag among"),
         ("port =", "is not TOML: Invalid value (at end of document)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The doctor: what it says of this machine, of machines that are worse off, and of the way to other nodes."""
+"""The doctor: what it says of this machine, of machines that lack something, and of connections to nodes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from dllama_proto.endpoint import Endpoint
+from dllama_proto.exit_codes import ExitCode
 from dllama_proto.terminal import Terminal
 from dllama_worker.doctor.finding import Finding, Grade
 from dllama_worker.doctor.network_checks import check_peers, check_ports
 from dllama_worker.doctor.report import print_findings
-from dllama_worker.errors import ExitCode
-from dllama_worker.node.machine import cgroup_cores, cgroup_free_memory
+from dllama_worker.node.machine import cgroup_cores, cgroup_free_memory, default_threads
 from dllama_worker.worker.options import WorkerOptions
 
 REPOSITORY = Path(__file__).parents[2]
@@ -56,7 +56,7 @@ def test_it_tells_of_this_machine_with_the_workers_own_flags(tmp_path: Path) -> 
     assert found["kernels"]["matmul"] == "numpy"
     assert found["kernels"]["grade"] == "warning"
     assert found["cores"]["grade"] == "warning"
-    assert f"--nthreads {found['cores']['cores']}" in found["cores"]["advice"]
+    assert f"--nthreads {default_threads()}" in found["cores"]["advice"]
     assert found["memory"]["available"] > 0
     assert found["memory bandwidth"]["gigabytes_per_second"] > 0
 
@@ -65,7 +65,7 @@ def test_it_tells_of_this_machine_with_the_workers_own_flags(tmp_path: Path) -> 
 def test_the_exit_code_is_that_of_the_first_failure() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, found, _ = doctor("--port", str(taken.getsockname()[1]), "--kernels", "nosuch")
-    assert code == ExitCode.USAGE
+    assert code == ExitCode.CALLER
     assert found["kernels"]["grade"] == found["port"]["grade"] == "failure"
 
 

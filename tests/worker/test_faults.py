@@ -9,8 +9,8 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
+from dllama_proto.exit_codes import ExitCode
 from dllama_worker import Worker, WorkerOptions
-from dllama_worker.errors import ExitCode
 from tests.helpers.captures import load
 from tests.helpers.processes import WorkerProcess, worker_process
 from tests.helpers.reports import Collected
@@ -46,7 +46,7 @@ def test_whatever_strangers_do_the_next_root_is_served() -> None:
     strangers: list[tuple[tuple[bytes, ...], int, str]] = [
         ((), 0, "closed the connection before its Greeting"),
         ((b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",), 0, "Greeting"),
-        ((b"\x16\x03\x01\x02\x00\x01\x00",), 0, "Greeting"),
+        ((b"\x16\x03\x01\x02\x00\x01\x00",), 0, "speaks TLS and this worker does not"),
         ((struct.pack("<II", 0xFFFFFFFF, 0),), 0, "Greeting.n_sockets at byte 0"),
         ((greeting()[:6],), 0, "Greeting"),
         ((greeting(), b"\xaa\xaa\x67\x02"), 1, "Ack"),

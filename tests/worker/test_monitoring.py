@@ -119,6 +119,16 @@ def test_seconds_are_divided_as_the_last_profile_says_and_add_up_exactly() -> No
     assert monitor.snapshot().op_seconds == now.op_seconds
 
 
+def test_seconds_that_no_profile_divides_are_no_total() -> None:
+    """Their name must not look like the sum of all others; without seconds there is no such series."""
+    monitor = Monitor(profiled=True)
+    monitor.add_forward(1, 1.0, 0.0, ForwardProfile({}, {}))
+    monitor.add_forward(1, 2.0, 1.0, ForwardProfile({"CAST": 1.0}, {"NODE_SLICES": 1.0}))
+    now = monitor.snapshot()
+    assert now.op_seconds == {("UNPROFILED", "decode"): 1.0, ("CAST", "decode"): 2.0}
+    assert now.sync_seconds == {("NODE_SLICES", "decode"): 1.0}
+
+
 def test_counters_outlive_the_session_and_its_memory_does_not(link: Link) -> None:
     monitor = Monitor()
     for _ in range(2):
@@ -246,7 +256,7 @@ def test_without_the_library_it_says_what_to_install() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
     )
     assert result.returncode == 2
-    assert "pip install 'dllama-worker[metrics]'" in result.stderr
+    assert "pip install prometheus-client" in result.stderr
     assert "Traceback" not in result.stderr
 
 

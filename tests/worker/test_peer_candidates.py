@@ -205,7 +205,7 @@ def test_a_peer_without_any_connection_is_lost_with_the_first_forward(node: Acce
     waiting.close()
     while candidates.reject_early():  # until its end has arrived
         pass
-    with pytest.raises(PeerLost, match="node 1: hung up before the first sync"):
+    with pytest.raises(PeerLost, match="node 1: closed the connection before the first sync"):
         candidates.identify_peers(all_send, 10)
 
 
@@ -239,7 +239,9 @@ def test_a_peer_that_sends_too_early_is_lost(node: Accepting) -> None:
     candidates = node.peers(1)
     peer.sendall(b"too early")
     assert node.watch.any_readable([node.links[1]], 10)
-    with pytest.raises(PeerLost, match="node 1: hung up, or said something, before the first sync"):
+    with pytest.raises(
+        PeerLost, match="node 1: closed the connection, or sent something, before the first sync"
+    ):
         candidates.check_silent()
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from dllama_ops import native
 from dllama_proto.enums import FloatType
+from dllama_proto.exit_codes import ExitCode
 from dllama_proto.floats import bytes_to_values
 from dllama_worker import Worker
-from dllama_worker.errors import ExitCode
 from tests.helpers.captures import CASES, Session, load
 from tests.worker.replay import N_ACK_BYTES, RecordedSlice, play, read_recording, slices_of
 
@@ -42,7 +42,7 @@ def serve_recording(session: Session, node: int, kernels: str = "") -> dict[int,
         thread.start()
         sent = play(session, read_recording(session, node), port)
         thread.join(timeout=60)
-        assert ended == [ExitCode.OK]
+        assert ended == [ExitCode.DONE]
     finally:
         worker.close()
     return sent

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from dllama_ops.preference import Preferences
 from dllama_ops.table import KernelTable
 from dllama_proto.connection import Connection, Role
 from dllama_proto.events import Ack, AckKind, WeightsEnd
 from dllama_proto.sync_plan import plan_link
 from dllama_worker.errors import ConfigRejected, InternalError, MachineError, PeerLost, WeightMismatch
-from dllama_worker.monitoring.monitor import Monitor, WorkerPhase
+from dllama_worker.monitoring.monitor import UNPROFILED, Monitor, WorkerPhase
 from dllama_worker.node.channel import Channel
 from dllama_worker.node.kernels import choose_kernels
 from dllama_worker.node.transport import Link
@@ -228,7 +229,7 @@ def test_a_config_for_which_memory_does_not_suffice_is_not_acknowledged(stage: S
 
 
 def test_a_config_without_kernels_is_refused_with_every_op_of_it(stage: Stage) -> None:
-    stage.table = KernelTable({}, (), (), (), (), ())
+    stage.table = KernelTable({}, (), (), Preferences(), (), ())
     session = stage.connected()
     stage.root.meanwhile(stage.root.send_configs)
     with pytest.raises(ConfigRejected) as caught:
@@ -349,4 +350,4 @@ def test_forwards_are_profiled_where_the_monitor_asks_for_it(stage: Stage, profi
     stage.root.send_forwards()
     session.run()
     codes = {code for code, _ in stage.monitor.snapshot().op_seconds}
-    assert ("ALL" in codes) is not profiled
+    assert (UNPROFILED in codes) is not profiled

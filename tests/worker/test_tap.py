@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import signal
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import ExitStack
+from io import BytesIO
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,9 +26,11 @@ from dllama_proto.connection import Connection, Role
 from dllama_proto.dissect import Endpoint, Kind, LinkKind, MessageEvent, NoticeEvent, dissect_pcap
 from dllama_proto.dissect.recording import RecordedConnection, file_header
 from dllama_proto.messages import Greeting, Peer
+from dllama_worker.tap.command import Recorder
 from dllama_worker.tap.peers import PeerRewriter
 from dllama_worker.tap.proxy import Route, TapServer
 from tests.helpers.captures import load
+from tests.helpers.full_disk import FULL_DISK
 from tests.helpers.processes import worker_process
 from tests.proto.dissect.accounts import check_accounts, dissect_bytes
 
@@ -203,6 +207,7 @@ def test_the_command_shows_and_records_until_it_is_stopped(tmp_path: Path) -> No
         tap.send_signal(signal.SIGINT)
         out, err = tap.communicate(timeout=30)
     assert (tap.returncode, err) == (0, "")
+    assert out.startswith(f"tap 127.0.0.1:0 > 127.0.0.1:{worker.port}, from 2")
     assert "you are worker 0 of 1" in out
     n_control = sum(event.kind is Kind.CONTROL for event in dissect_pcap(record))
     assert out.count("node 0 > node 1    control ") == n_control > 2
@@ -211,6 +216,66 @@ def test_the_command_shows_and_records_until_it_is_stopped(tmp_path: Path) -> No
     events = list(dissection)
     check_accounts(dissection, events)
     assert dissection.totals.unexplained_bytes == 0
+
+
+_TAP = [sys.executable, "-m", "dllama_proto", "tap", "--listen", "127.0.0.1:0", "--to"]
+
+
+def test_a_tap_ends_with_what_shows_its_messages_if_that_cannot_start(tmp_path: Path) -> None:
+    (tmp_path / "bad.t").write_bytes(b"no tokenizer")
+    command = [*_TAP, "127.0.0.1:9", "--tokenizer", str(tmp_path / "bad.t")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    errors = done.stderr.splitlines()
+    assert sum(f"{tmp_path / 'bad.t'}: " in line for line in errors) == 1
+    assert errors[-1] == (
+        "dllama-proto tap: dllama-proto dissect, which shows the messages, ended with exit code 2; so does the tap"
+    )
+
+
+def test_a_tap_goes_on_if_nobody_looks_any_more(tmp_path: Path) -> None:
+    """A session must not break because somebody closed the window with its messages."""
+    record = tmp_path / "session.pcapng"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        to = f"127.0.0.1:{server.getsockname()[1]}"
+        command = [*_TAP, to, "--record", str(record)]
+        tap = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert tap.stderr is not None
+        assert tap.stdout is not None
+        match = re.search(r"listening on 127\.0\.0\.1:(\d+)", tap.stderr.readline())
+        assert match
+        tap.stdout.close()
+        greeting = bytes(Connection(Role.ROOT).send(Greeting(1, 0, ())))
+        with socket.create_connection(("127.0.0.1", int(match[1]))) as root:
+            worker, _ = server.accept()
+            with worker:
+                root.sendall(greeting)
+                assert worker.recv(len(greeting), socket.MSG_WAITALL) == greeting
+                line = tap.stderr.readline()
+                assert "nothing is shown any more" in line
+                assert f"still passed on and recorded in {record}" in line
+                worker.sendall(b"after")
+                assert root.recv(5, socket.MSG_WAITALL) == b"after"
+        tap.send_signal(signal.SIGINT)
+        assert tap.wait(30) == 0
+        tap.stderr.close()
+    assert b"after" in record.read_bytes()
+
+
+@pytest.mark.skipif(not FULL_DISK.exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("buffering", [0, 1 << 20])
+def test_a_full_disk_ends_the_recording_and_nothing_else(buffering: int) -> None:
+    """Who passes a connection's bytes on must not hear of it: the connection would hang."""
+    told: list[OSError] = []
+    shown = BytesIO()
+    record = Recorder(b"header", told.append)
+    record.add(FULL_DISK.open("wb", buffering=buffering))
+    record.add(shown)
+    for number in range(3):
+        record(b"%d" % number)
+    assert shown.getvalue() == b"header012"
+    record.close()
+    assert [error.errno for error in told] == [errno.ENOSPC]
 
 
 def test_arguments_that_do_not_fit_end_with_2(capsys: pytest.CaptureFixture[str]) -> None:

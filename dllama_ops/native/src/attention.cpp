@@ -16,7 +16,7 @@ namespace {
 // Positions of a block of keys, which are transposed into scratch together.
 constexpr uint32_t kAttentionPositions = 64;
 
-constexpr uint32_t kMostHeads = 4; // query heads that share the loads of one value row
+constexpr uint32_t kMaxHeads = 4; // query heads that share the loads of one value row
 
 // Heads that share the loads of four keys, and vectors of positions in a tile of four queries: as many sums as
 // registers allow.
@@ -32,29 +32,29 @@ DLLAMA_INLINE void prefetch_row(const float *p, uint32_t n) {
 }
 
 // scores[h][0..4) = query[h] . key of four positions
-template <int kHeads>
+template <uint32_t kHeads>
 DLLAMA_INLINE void dot_4(float *const *scores, const float *const *query, const float *keys, size_t stride,
                          uint32_t head_dim) {
     F s[kHeads][4];
-    for (int h = 0; h < kHeads; h++)
-        for (int t = 0; t < 4; t++)
+    for (uint32_t h = 0; h < kHeads; h++)
+        for (uint32_t t = 0; t < 4; t++)
             s[h][t] = zero();
     uint32_t i = 0;
     for (; i + kWidth <= head_dim; i += kWidth) {
         F key[4];
-        for (int t = 0; t < 4; t++)
+        for (uint32_t t = 0; t < 4; t++)
             key[t] = load(keys + t * stride + i);
-        for (int h = 0; h < kHeads; h++) {
+        for (uint32_t h = 0; h < kHeads; h++) {
             const F q = load(query[h] + i);
-            for (int t = 0; t < 4; t++)
+            for (uint32_t t = 0; t < 4; t++)
                 s[h][t] = fma(q, key[t], s[h][t]);
         }
     }
-    for (int h = 0; h < kHeads; h++)
+    for (uint32_t h = 0; h < kHeads; h++)
         store_sums(scores[h], s[h][0], s[h][1], s[h][2], s[h][3]);
     for (; i < head_dim; i++)
-        for (int h = 0; h < kHeads; h++)
-            for (int t = 0; t < 4; t++)
+        for (uint32_t h = 0; h < kHeads; h++)
+            for (uint32_t t = 0; t < 4; t++)
                 scores[h][t] += query[h][i] * keys[t * stride + i];
 }
 
@@ -69,7 +69,7 @@ float dot(const float *a, const float *b, uint32_t n) {
     return total;
 }
 
-// scores[h][0..n_positions) = query[h] . key / root, for n_heads <= kMostHeads
+// scores[h][0..n_positions) = query[h] . key / root, for n_heads <= kMaxHeads
 void score_block(float *const *scores, const float *const *query, uint32_t n_heads, const float *keys, size_t stride,
                  uint32_t n_positions, uint32_t head_dim, float root) {
     uint32_t t = 0;
@@ -119,55 +119,55 @@ void transpose(float *transposed, const float *keys, size_t stride, uint32_t n_p
 }
 
 // scores[q] (kAttentionPositions) = query[q] . transposed / root
-template <int kQueries>
+template <uint32_t kQueries>
 void score_transposed(float (*scores)[kAttentionPositions], const float *const *query, const float *transposed,
                       uint32_t head_dim, float root) {
     for (uint32_t t = 0; t < kAttentionPositions; t += kTileVectors * kWidth) {
         F total[kQueries][kTileVectors];
-        for (int q = 0; q < kQueries; q++)
+        for (uint32_t q = 0; q < kQueries; q++)
             for (uint32_t v = 0; v < kTileVectors; v++)
                 total[q][v] = zero();
         for (uint32_t i = 0; i < head_dim; i++) {
             F key[kTileVectors];
             for (uint32_t v = 0; v < kTileVectors; v++)
                 key[v] = load(transposed + (size_t)i * kAttentionPositions + t + v * kWidth);
-            for (int q = 0; q < kQueries; q++) {
+            for (uint32_t q = 0; q < kQueries; q++) {
                 const F x = set(query[q][i]);
                 for (uint32_t v = 0; v < kTileVectors; v++)
                     total[q][v] = fma(x, key[v], total[q][v]);
             }
         }
-        for (int q = 0; q < kQueries; q++)
+        for (uint32_t q = 0; q < kQueries; q++)
             for (uint32_t v = 0; v < kTileVectors; v++)
                 store(scores[q] + t + v * kWidth, total[q][v] / root);
     }
 }
 
 // out[h] (columns) += sum over positions of weights[h][t] * values[t], for kHeads heads and 4 vectors of columns
-template <int kHeads, int kVectors>
+template <uint32_t kHeads, uint32_t kVectors>
 DLLAMA_INLINE void add_values(float *const *out, const float *const *weights, const float *values, size_t stride,
                               uint32_t n_positions, uint32_t column) {
     F total[kHeads][kVectors];
-    for (int h = 0; h < kHeads; h++)
-        for (int v = 0; v < kVectors; v++)
+    for (uint32_t h = 0; h < kHeads; h++)
+        for (uint32_t v = 0; v < kVectors; v++)
             total[h][v] = load(out[h] + column + v * kWidth);
     for (uint32_t t = 0; t < n_positions; t++) {
         const float *value = values + t * stride + column;
         F loaded[kVectors];
-        for (int v = 0; v < kVectors; v++)
+        for (uint32_t v = 0; v < kVectors; v++)
             loaded[v] = load(value + v * kWidth);
-        for (int h = 0; h < kHeads; h++) {
+        for (uint32_t h = 0; h < kHeads; h++) {
             const F weight = set(weights[h][t]);
-            for (int v = 0; v < kVectors; v++)
+            for (uint32_t v = 0; v < kVectors; v++)
                 total[h][v] = fma(weight, loaded[v], total[h][v]);
         }
     }
-    for (int h = 0; h < kHeads; h++)
-        for (int v = 0; v < kVectors; v++)
+    for (uint32_t h = 0; h < kHeads; h++)
+        for (uint32_t v = 0; v < kVectors; v++)
             store(out[h] + column + v * kWidth, total[h][v]);
 }
 
-template <int kHeads>
+template <uint32_t kHeads>
 void add_value_block(float *const *out, const float *const *weights, const float *values, size_t stride,
                      uint32_t n_positions, uint32_t head_dim) {
     uint32_t column = 0;
@@ -176,7 +176,7 @@ void add_value_block(float *const *out, const float *const *weights, const float
     for (; column + kWidth <= head_dim; column += kWidth)
         add_values<kHeads, 1>(out, weights, values, stride, n_positions, column);
     for (; column < head_dim; column++)
-        for (int h = 0; h < kHeads; h++)
+        for (uint32_t h = 0; h < kHeads; h++)
             for (uint32_t t = 0; t < n_positions; t++)
                 out[h][column] += weights[h][t] * values[t * stride + column];
 }
@@ -187,12 +187,12 @@ void add_value_block(uint32_t n_heads, float *const *out, const float *const *we
     case 1: return add_value_block<1>(out, weights, values, stride, n_positions, head_dim);
     case 2: return add_value_block<2>(out, weights, values, stride, n_positions, head_dim);
     case 3: return add_value_block<3>(out, weights, values, stride, n_positions, head_dim);
-    default: return add_value_block<kMostHeads>(out, weights, values, stride, n_positions, head_dim);
+    default: return add_value_block<kMaxHeads>(out, weights, values, stride, n_positions, head_dim);
     }
 }
 
 // One KV head's keys and values, and the queries that look at them: heads h0..h1 of batch rows y0..y1, at most
-// kMostHeads heads. Query i is head h0 + i % n_heads of row y0 + i / n_heads.
+// kMaxHeads heads. Query i is head h0 + i % n_heads of row y0 + i / n_heads.
 class Queries {
 public:
     Queries(const OpContext &op, uint32_t y0, uint32_t y1, uint32_t h0, uint32_t h1)
@@ -224,12 +224,12 @@ public:
     // Values of positions t .. t + n, times their weights.
     void add(uint32_t t, uint32_t n) const {
         prefetch(values_, value_stride_, t + n, n);
-        for (uint32_t i = 0; i < n_; i += kMostHeads)
-            add_weighted_values(i, n_ - i < kMostHeads ? n_ - i : kMostHeads, t, n);
+        for (uint32_t i = 0; i < n_; i += kMaxHeads)
+            add_weighted_values(i, n_ - i < kMaxHeads ? n_ - i : kMaxHeads, t, n);
     }
 
 private:
-    uint32_t most_positions(uint32_t i, uint32_t end) const {
+    uint32_t max_positions(uint32_t i, uint32_t end) const {
         uint32_t most = 0;
         for (; i < end; i++)
             most = n_positions(i) > most ? n_positions(i) : most;
@@ -256,8 +256,8 @@ private:
     void score_row(uint32_t i, uint32_t t, uint32_t n) const {
         if (n_positions(i) <= t)
             return;
-        float *to[kMostHeads];
-        const float *from[kMostHeads];
+        float *to[kMaxHeads];
+        const float *from[kMaxHeads];
         for (uint32_t h = 0; h < n_heads_; h++) {
             to[h] = scores(i + h) + t;
             from[h] = query(i + h);
@@ -275,7 +275,7 @@ private:
             float tile[4][kAttentionPositions];
             const float *from[4];
             const uint32_t n_tile = n_ - i < 4 ? n_ - i : 4;
-            if (most_positions(i, i + n_tile) <= t)
+            if (max_positions(i, i + n_tile) <= t)
                 continue;
             for (uint32_t q = 0; q < n_tile; q++)
                 from[q] = query(i + q);
@@ -295,8 +295,8 @@ private:
     // Queries i .. i + n_queries, positions t .. t + n: together as far as all of them go, then one by one, since what
     // lies behind a query's position must not touch it, not even times zero.
     void add_weighted_values(uint32_t i, uint32_t n_queries, uint32_t t, uint32_t n) const {
-        float *to[kMostHeads];
-        const float *weights[kMostHeads];
+        float *to[kMaxHeads];
+        const float *weights[kMaxHeads];
         uint32_t shared = t + n;
         for (uint32_t q = 0; q < n_queries; q++) {
             to[q] = out(i + q);
@@ -337,7 +337,7 @@ Fault multihead_att_f32(const OpContext &op, const Region &region, Scratch scrat
     const auto for_each_group = [&](auto &&call) {
         for (uint32_t h0 = h_start, h1; h0 < h_end; h0 = h1) {
             h1 = (h0 / kv_mul + 1) * kv_mul;
-            h1 = h1 < h0 + kMostHeads ? h1 : h0 + kMostHeads;
+            h1 = h1 < h0 + kMaxHeads ? h1 : h0 + kMaxHeads;
             h1 = h1 < h_end ? h1 : h_end;
             call(Queries(op, region.y0, region.y1, h0, h1));
         }
@@ -385,13 +385,11 @@ void check_attention(const OpContext &op, ShapeCheck &check) {
                   "the output must have all heads");
     check.require(kv_heads0 * p.head_dim <= p.kv_dim0, "the caches must have all KV heads");
     check.require_rows(p.positions, FloatType::f32, 1, 1, "positions must be F32 [n_batches][1]");
-    check.require_rows(p.query, FloatType::f32, 1, p.n_heads0 * p.head_dim, "the query must have all heads");
+    check.require_rows(p.query, FloatType::f32, 1, (uint64_t)p.n_heads0 * p.head_dim, "the query must have all heads");
     check.require((uint64_t)p.n_heads0 * p.seq_len <= p.att.x, "att must hold all scores");
     check.require_rows(p.att, FloatType::f32, 1, 1, "att must be F32 [n_batches][n_heads0 * seq_len]");
     for (const Tensor *cache : {&p.key_cache, &p.value_cache})
-        check.require(cache->float_type == FloatType::f32 && cache->y >= p.seq_len && cache->x >= p.kv_dim0 &&
-                          cache->data != nullptr,
-                      "caches must be F32 [seq_len][kv_dim0]");
+        check.require_cache(*cache, p.seq_len, p.kv_dim0, "caches must be F32 [seq_len][kv_dim0]");
 }
 
 // Whole KV heads, so that a cache is read once for all its query heads, unless that leaves threads idle.

@@ -1,5 +1,6 @@
 #include "check.hpp"
 
+#include "extents.hpp"
 #include "op_spec.hpp"
 
 namespace dllama {
@@ -34,10 +35,24 @@ void ShapeCheck::require(bool holds, const char *what) {
         wrong_ = what;
 }
 
-void ShapeCheck::require_rows(const Tensor &tensor, FloatType type, uint32_t z, uint32_t x, const char *what) {
+void ShapeCheck::require_rows(const Tensor &tensor, FloatType type, uint64_t z, uint64_t x, const char *what) {
     require_aligned(tensor);
+    require_extents(tensor);
     const bool is_large_enough = tensor.z >= z && tensor.y >= op_.n_batches && tensor.x >= x;
     require(tensor.float_type == type && is_large_enough && tensor.data != nullptr, what);
+}
+
+void ShapeCheck::require_cache(const Tensor &tensor, uint64_t y, uint64_t x, const char *what) {
+    require_aligned(tensor);
+    require_extents(tensor);
+    require(tensor.float_type == FloatType::f32 && tensor.z > 0 && tensor.y >= y && tensor.x >= x &&
+                tensor.data != nullptr,
+            what);
+}
+
+void ShapeCheck::require_extents(const Tensor &tensor) {
+    require(tensor.x <= kMaxExtent && uint64_t(tensor.z) * tensor.y <= kMaxExtent,
+            "at most 2147483647 rows of 2147483647 values are possible");
 }
 
 void ShapeCheck::require_aligned(const Tensor &tensor) {
@@ -49,6 +64,7 @@ void ShapeCheck::require_aligned(const Tensor &tensor) {
 
 void ShapeCheck::require_weight(FloatType type, uint32_t z, uint32_t y, uint32_t x) {
     const WeightView &weight = op_.weight;
+    require(z <= kMaxExtent && y <= kMaxExtent && x <= kMaxExtent, "at most 2147483647 rows of weights are possible");
     const bool has_shape = weight.z == z && weight.y == y && weight.x == x;
     require(weight.float_type == type && has_shape && weight.data != nullptr,
             "the weight's type and shape must fit the input and output");
@@ -73,10 +89,12 @@ std::string check(const OpSpec &spec, const OpContext &op) {
     c.require(op.output.float_type == output_type(op.quant), "the output's type must fit the key");
     for (const Tensor *t : {&op.input, &op.output})
         c.require(t->data != nullptr && t->x > 0 && t->z > 0, "input and output must not be empty");
+    c.require(op.n_batches > 0, "the batch must have a row");
     c.require(!uses_input || op.input.y >= op.n_batches, "the input must have a row for each of the batch");
     c.require(!has_output_rows || op.output.y >= op.n_batches, "the output must have a row for each of the batch");
     for (const Tensor *t : {&op.input, &op.output}) {
         c.require_aligned(*t);
+        c.require_extents(*t);
         c.require(t->float_type != FloatType::q80 || t->x % kBlockSize == 0, "Q80 rows must be whole blocks");
     }
     if (c.wrong() == nullptr)

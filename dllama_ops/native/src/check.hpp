@@ -15,9 +15,15 @@ public:
     void require(bool holds, const char *what);
 
     // Memory for at least z times n_batches rows of x values, aligned to them.
-    void require_rows(const Tensor &tensor, FloatType type, uint32_t z, uint32_t x, const char *what);
+    void require_rows(const Tensor &tensor, FloatType type, uint64_t z, uint64_t x, const char *what);
+
+    // Memory for at least y rows of x values, whatever the batch is: a cache.
+    void require_cache(const Tensor &tensor, uint64_t y, uint64_t x, const char *what);
 
     void require_aligned(const Tensor &tensor);
+
+    // No more rows and columns than extents.hpp allows.
+    void require_extents(const Tensor &tensor);
 
     // The op's weight has this type and exactly this shape.
     void require_weight(FloatType type, uint32_t z, uint32_t y, uint32_t x);

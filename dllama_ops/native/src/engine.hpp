@@ -34,6 +34,7 @@ private:
 
     std::vector<Memory> scratch_;
     std::map<Key, std::weak_ptr<Memory>> prepared_;
+    std::size_t n_prepared_after_sweep_ = 0; // entries that were left when the unused ones were last removed
 };
 
 } // namespace dllama

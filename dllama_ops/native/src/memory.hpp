@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace dllama {
 
@@ -20,6 +21,11 @@ public:
     // Has the system find all pages now, where it can, rather than one by one when they are first used. What is in
     // them stays, and others may use them meanwhile.
     void populate() const;
+
+    // Bytes that memory of a size takes: whole pages. The largest number where that does not fit.
+    static uint64_t reserved(uint64_t size);
+    // Bytes that all memory of this process takes now.
+    static uint64_t held();
 
     unsigned char *data() const { return data_; }
     std::size_t size() const { return size_; }

@@ -30,6 +30,11 @@ const KernelSet &kernel_set_or_throw(const std::string &name) {
     return *set;
 }
 
+// Rows that a weight's tiles have, 0 where it is kept as on the wire.
+uint32_t tile_rows(const std::string &kernels, FloatType float_type) {
+    return float_type == FloatType::q40 ? kernel_set_or_throw(kernels).tile_rows : 0;
+}
+
 // An op and the Python objects that own the memory it uses.
 class Op {
 public:
@@ -49,6 +54,11 @@ public:
     }
 
     const PlanOp &planned() const { return planned_; }
+
+    nb::tuple memory_need() const {
+        const OpNeed need = need_of(planned_);
+        return nb::make_tuple(need.prepared, need.scratch);
+    }
 
 private:
     static Tensor tensor(nb::handle t) {
@@ -92,7 +102,7 @@ private:
 class BoundPlan {
 public:
     BoundPlan(std::vector<std::shared_ptr<Op>> ops, std::shared_ptr<Engine> engine)
-        : ops_(std::move(ops)), plan_(planned(ops_), std::move(engine)) {}
+        : ops_(std::move(ops)), plan_(make_plan(ops_, std::move(engine))) {}
 
     // None, or (op, kind, value, limit) of an index out of range.
     nb::object run(uint32_t batch_size) {
@@ -122,6 +132,13 @@ private:
         if (result.fault.kind == FaultKind::none)
             return nb::none();
         return nb::make_tuple(result.op, result.fault.kind, result.fault.value, result.fault.limit);
+    }
+
+    // A config may have 65,536 ops: other Python threads go on meanwhile.
+    static Plan make_plan(const std::vector<std::shared_ptr<Op>> &ops, std::shared_ptr<Engine> engine) {
+        const std::vector<PlanOp> list = planned(ops);
+        nb::gil_scoped_release release;
+        return Plan(list, std::move(engine));
     }
 
     static std::vector<PlanOp> planned(const std::vector<std::shared_ptr<Op>> &ops) {
@@ -168,8 +185,8 @@ nb::object raw_address(const Weight &weight, std::size_t offset, std::size_t n) 
 
 NB_MODULE(_core, m) {
     m.doc() = "Native kernels: weights, plans and the threads that run them.";
-    m.attr("__all__") =
-        nb::make_tuple("Engine", "FaultKind", "Op", "Plan", "Weight", "has_kernel", "kernel_sets", "read_bandwidth");
+    m.attr("__all__") = nb::make_tuple("Engine", "FaultKind", "Op", "Plan", "Weight", "has_kernel", "kernel_sets",
+                                       "memory_held", "plan_bytes_per_op", "read_bandwidth", "weight_memory_bytes");
 
     m.def(
         "kernel_sets",
@@ -187,6 +204,15 @@ NB_MODULE(_core, m) {
             return spec != nullptr && !is_internal(spec->code) && find_kernel(*spec, QuantType(quant)) != nullptr;
         },
         "kernels"_a, "code"_a, "quant"_a, "Whether a kernel set has a kernel for a key.");
+
+    m.def("memory_held", &Memory::held, "Bytes of all weights, scratch and prepared rows that there are now.");
+    m.def("plan_bytes_per_op", &Plan::bytes_per_op, "Bytes that an op takes in a plan, at most.");
+    m.def(
+        "weight_memory_bytes",
+        [](const std::string &kernels, int float_type, uint32_t z, uint32_t y, uint32_t x) {
+            return weight_memory_bytes(FloatType(float_type), z, y, x, tile_rows(kernels, FloatType(float_type)));
+        },
+        "kernels"_a, "float_type"_a, "z"_a, "y"_a, "x"_a, "Bytes that a Weight takes, in whole tiles and pages.");
 
     nb::enum_<FaultKind>(m, "FaultKind", "What an index out of range was to be.")
         .value("TOKEN", FaultKind::token, "a row of an embedding")
@@ -208,7 +234,7 @@ NB_MODULE(_core, m) {
                 const OpSpec *spec = find_op(set, OpCode(code));
                 const FloatType type = FloatType(float_type);
                 const bool is_looked_up = spec != nullptr && (spec->traits & kLooksUpWeight) != 0;
-                new (self) Weight(type, z, y, x, type == FloatType::q40 ? set.tile_rows : 0, is_looked_up);
+                new (self) Weight(type, z, y, x, tile_rows(kernels, type), is_looked_up);
             },
             "kernels"_a, "code"_a, "float_type"_a, "z"_a, "y"_a, "x"_a)
         .def("load", &load, "offset"_a, "data"_a,
@@ -220,7 +246,9 @@ NB_MODULE(_core, m) {
 
     nb::class_<Op>(m, "Op", "An op's context, read once.")
         .def(nb::init<nb::object, const std::string &, std::shared_ptr<Weight>>(), "context"_a, "kernels"_a,
-             "weight"_a.none());
+             "weight"_a.none())
+        .def("memory_need", &Op::memory_need,
+             "Bytes of prepared rows, which ops of the same input share, and of scratch for each thread.");
 
     nb::class_<BoundPlan>(m, "Plan", "Ops that run in one call, on all threads, without the interpreter's lock.")
         .def(nb::init<std::vector<std::shared_ptr<Op>>, std::shared_ptr<Engine>>(), "ops"_a, "engine"_a)

@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "extents.hpp"
+
 namespace dllama {
 
 namespace {
@@ -34,15 +36,28 @@ void put_byte(const PackedBlock &to, std::size_t r, std::size_t tile_rows, std::
         to.nibbles[((i - 2) / 4 * tile_rows + r) * 4 + (i - 2) % 4] = byte;
 }
 
+// Of one expert, its last tile filled up.
+uint64_t expert_bytes(FloatType float_type, uint32_t y, uint32_t x, uint32_t tile_rows) {
+    const uint64_t rows = tile_rows == 0 ? x : (uint64_t(x) + tile_rows - 1) / tile_rows * tile_rows;
+    return saturating_product(rows, n_bytes(float_type, y));
+}
+
 } // namespace
+
+uint64_t weight_memory_bytes(FloatType float_type, uint32_t z, uint32_t y, uint32_t x, uint32_t tile_rows) {
+    return Memory::reserved(saturating_product(expert_bytes(float_type, y, x, tile_rows), z));
+}
 
 Weight::Weight(FloatType float_type, uint32_t z, uint32_t y, uint32_t x, uint32_t tile_rows, bool is_looked_up)
     : float_type_(float_type), z_(z), y_(y), x_(x), tile_rows_(tile_rows) {
     row_bytes_ = n_bytes(float_type, y);
-    n_wire_bytes_ = row_bytes_ * x * z;
-    const std::size_t rows = tile_rows == 0 ? x : (std::size_t(x) + tile_rows - 1) / tile_rows * tile_rows;
-    z_stride_ = rows * row_bytes_;
-    memory_ = Memory(z_stride_ * z, is_looked_up ? Pages::small : Pages::huge);
+    const uint64_t z_stride = expert_bytes(float_type, y, x, tile_rows), size = saturating_product(z_stride, z);
+    if (size > uint64_t(PTRDIFF_MAX))
+        throw std::length_error("no memory holds " + std::to_string(z) + " times " + std::to_string(x) + " rows of " +
+                                std::to_string(row_bytes_) + " bytes");
+    z_stride_ = z_stride;
+    n_wire_bytes_ = row_bytes_ * x * z; // at most size
+    memory_ = Memory(size, is_looked_up ? Pages::small : Pages::huge);
 }
 
 void Weight::check_range(std::size_t offset, std::size_t n) const {

@@ -15,10 +15,14 @@
 
 namespace dllama {
 
+// Bytes of memory that such a weight takes, filled up to whole tiles and pages; the largest number where no memory
+// could hold it. tile_rows as for Weight.
+uint64_t weight_memory_bytes(FloatType float_type, uint32_t z, uint32_t y, uint32_t x, uint32_t tile_rows);
+
 class Weight {
 public:
     // tile_rows 0 keeps the weight raw; only Q40 can be tiled. Of a weight whose rows are looked up little is read at a
-    // time. Throws std::bad_alloc.
+    // time. Throws std::bad_alloc, std::length_error where no memory could hold it.
     Weight(FloatType float_type, uint32_t z, uint32_t y, uint32_t x, uint32_t tile_rows, bool is_looked_up = false);
 
     // Bytes of the weight on the wire.

@@ -5,6 +5,8 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "extents.hpp"
+
 namespace dllama {
 
 namespace {
@@ -15,15 +17,26 @@ constexpr uint32_t kLightShare = 4096;
 constexpr uint64_t kHeavyPieceBytes = 512 * 1024;
 // Pieces for each thread in a heavy step.
 constexpr uint32_t kPiecesPerThread = 4;
+// Ops in a step, and prepared inputs that are remembered. A model needs a tenth. Each new op is compared with all of
+// them, so without a limit the time to plan would grow with the square of the number of ops.
+constexpr std::size_t kMaxStepOps = 64, kMaxPreparedInputs = 64;
 
-struct Range {
-    uintptr_t start, end;
-};
-
-Range range_of(const Tensor &t) {
+AddressRange range_of(const Tensor &t) {
     const uintptr_t start = reinterpret_cast<uintptr_t>(t.data);
-    const std::size_t row = t.float_type == FloatType::unk ? std::size_t(t.y_stride) : n_bytes(t.float_type, t.x);
-    return {start, start + (t.z - 1) * t.z_stride + (t.y - 1) * t.y_stride + row};
+    const uint64_t row = t.float_type == FloatType::unk ? uint64_t(t.y_stride) : n_bytes(t.float_type, t.x);
+    const uint64_t to_last_z = saturating_product(t.z - 1, uint64_t(t.z_stride));
+    const uint64_t to_last_y = saturating_product(t.y - 1, uint64_t(t.y_stride));
+    return {start, saturating_sum(start, saturating_sum(saturating_sum(to_last_z, to_last_y), row))};
+}
+
+bool overlap(AddressRange a, AddressRange b) {
+    return a.start < b.end && b.start < a.end;
+}
+
+// Pieces that are multiples of both are multiples of this; not more than the columns, which are one piece then.
+uint32_t common_grain(uint32_t a, uint32_t b, uint32_t columns) {
+    const uint64_t common = std::lcm(uint64_t(a), uint64_t(b));
+    return uint32_t(std::max<uint64_t>(1, std::min<uint64_t>(common, columns)));
 }
 
 int64_t nanoseconds() {
@@ -32,8 +45,7 @@ int64_t nanoseconds() {
 }
 
 bool overlap(const Tensor &a, const Tensor &b) {
-    const Range ra = range_of(a), rb = range_of(b);
-    return ra.start < rb.end && rb.start < ra.end;
+    return overlap(range_of(a), range_of(b));
 }
 
 bool is_same(const Tensor &a, const Tensor &b) {
@@ -65,6 +77,33 @@ std::string describe(const PlanOp &op, const OpSpec *spec, std::size_t index) {
 }
 
 } // namespace
+
+void AddressSet::add(AddressRange range) {
+    auto next = end_of_.upper_bound(range.start);
+    if (next != end_of_.begin() && std::prev(next)->second >= range.start)
+        --next;
+    while (next != end_of_.end() && next->first <= range.end) {
+        range.start = std::min(range.start, next->first);
+        range.end = std::max(range.end, next->second);
+        next = end_of_.erase(next);
+    }
+    end_of_.emplace(range.start, range.end);
+}
+
+bool AddressSet::overlaps(AddressRange range) const {
+    const auto next = end_of_.lower_bound(range.end);
+    return next != end_of_.begin() && std::prev(next)->second > range.start;
+}
+
+OpNeed need_of(const PlanOp &op) {
+    const OpSpec *spec = is_internal(op.context.code) ? nullptr : find_op(*op.kernels, op.context.code);
+    const KernelEntry *entry = spec == nullptr ? nullptr : find_kernel(*spec, op.context.quant);
+    if (entry == nullptr)
+        return {0, 0};
+    const uint64_t prepared = spec->preparation == nullptr ? 0 : spec->preparation(op.context).n_bytes;
+    const uint64_t scratch = entry->scratch_bytes == nullptr ? 0 : entry->scratch_bytes(op.context);
+    return {Memory::reserved(prepared), Memory::reserved(scratch)};
+}
 
 Plan::Plan(const std::vector<PlanOp> &ops, std::shared_ptr<Engine> engine)
     : engine_(std::move(engine)), n_ops_(ops.size()) {
@@ -103,6 +142,8 @@ void Plan::prepare_input(OpContext &context, const Preparation &needed, const Ke
     for (const PreparedInput &known : prepared_inputs_)
         if (known.memory == memory.get() && is_same(known.input, context.input))
             return;
+    if (prepared_inputs_.size() == kMaxPreparedInputs)
+        prepared_inputs_.erase(prepared_inputs_.begin()); // if it is used again, it is prepared again
     prepared_inputs_.push_back({context.input, memory.get()});
     OpContext prepare{};
     prepare.code = needed.code;
@@ -132,15 +173,11 @@ void Plan::add(const OpContext &context, const OpSpec &spec, const KernelEntry &
 void Plan::add_index_check(const IndexUse &use, std::size_t index) {
     if (use.kind == FaultKind::none)
         return;
-    for (const Step &step : steps_)
-        for (const PlannedOp &op : step.ops)
-            for (const Access &access : op.accesses)
-                if (access.is_write && overlap(access.tensor, use.tensor))
-                    return;
-    for (const IndexCheck &known : index_checks_)
-        if (is_same(known.use.tensor, use.tensor) && known.use.limit == use.limit && known.use.n == use.n)
-            return;
-    index_checks_.push_back({use, index});
+    const Tensor &tensor = use.tensor;
+    if (written_.overlaps(range_of(tensor)))
+        return;
+    if (known_index_checks_.emplace(tensor.data, tensor.z_stride, tensor.y_stride, use.limit, use.n).second)
+        index_checks_.push_back({use, index});
 }
 
 Plan::Result Plan::check_indexes(uint32_t batch_size) const {
@@ -156,11 +193,13 @@ Plan::Result Plan::check_indexes(uint32_t batch_size) const {
 
 void Plan::add(PlannedOp op) {
     for (const Access &access : op.accesses)
-        if (access.is_write)
+        if (access.is_write) {
+            written_.add(range_of(access.tensor));
             prepared_inputs_.erase(
                 std::remove_if(prepared_inputs_.begin(), prepared_inputs_.end(),
                                [&](const PreparedInput &known) { return overlap(known.input, access.tensor); }),
                 prepared_inputs_.end());
+        }
     if (steps_.empty() || !try_join(steps_.back(), op))
         steps_.emplace_back();
     Step &step = steps_.back();
@@ -168,11 +207,13 @@ void Plan::add(PlannedOp op) {
     step.whole_batch |= op.work.whole_batch;
     step.is_heavy |= op.work.is_heavy;
     uint32_t &grain = step.grains[op.work.columns];
-    grain = grain == 0 ? op.work.grain : std::lcm(grain, op.work.grain);
+    grain = common_grain(grain == 0 ? 1 : grain, op.work.grain, op.work.columns);
     step.ops.push_back(std::move(op));
 }
 
 bool Plan::try_join(Step &step, const PlannedOp &op) const {
+    if (step.ops.size() == kMaxStepOps)
+        return false;
     const bool whole_rows = step.whole_rows || op.work.whole_rows;
     if (whole_rows && (step.is_heavy || op.work.is_heavy))
         return false; // would leave all columns of a row to one thread
@@ -198,15 +239,16 @@ Plan::Cut Plan::cut(const Step &step, uint32_t batch_size) const {
     uint64_t columns = 0;
     uint32_t units = 1;
     for (const auto &[width, grain] : step.grains)
-        units = std::max(units, (width + grain - 1) / grain);
+        units = std::max(units, n_pieces(width, grain));
     for (const PlannedOp &op : step.ops)
         columns += op.work.columns;
+    const uint64_t values = saturating_product(columns, batch_size);
     uint64_t wanted;
     if (step.is_heavy) {
-        wanted = n_threads == 1 ? 1 : n_threads * kPiecesPerThread;
-        wanted = std::max(wanted, columns * batch_size * sizeof(float) / kHeavyPieceBytes);
+        wanted = n_threads == 1 ? 1 : uint64_t(n_threads) * kPiecesPerThread;
+        wanted = std::max(wanted, values / (kHeavyPieceBytes / sizeof(float)));
     } else {
-        wanted = std::min<uint64_t>(n_threads, std::max<uint64_t>(1, columns * batch_size / kLightShare));
+        wanted = std::min<uint64_t>(n_threads, std::max<uint64_t>(1, values / kLightShare));
     }
     const uint32_t column_parts = uint32_t(std::min<uint64_t>(wanted, units));
     uint32_t row_parts = 1;
@@ -215,7 +257,7 @@ Plan::Cut Plan::cut(const Step &step, uint32_t batch_size) const {
     return {column_parts, row_parts};
 }
 
-void Plan::run_part(const Step &step, const Cut &cut, uint32_t part, uint32_t batch_size, Scratch scratch,
+void Plan::run_part(const Step &step, const Cut &cut, uint64_t part, uint32_t batch_size, Scratch scratch,
                     int64_t *ticks) {
     const uint64_t column_part = part % cut.column_parts, row_part = part / cut.column_parts;
     const uint32_t y0 = uint32_t(row_part * batch_size / cut.row_parts),
@@ -225,7 +267,9 @@ void Plan::run_part(const Step &step, const Cut &cut, uint32_t part, uint32_t ba
     for (uint32_t y = y0; y < y1; y += rows)
         for (const PlannedOp &op : step.ops) {
             const uint32_t columns = op.work.columns, grain = step.whole_rows ? columns : op.work.grain;
-            const uint64_t units = (columns + grain - 1) / grain;
+            if (columns == 0)
+                continue; // a rope may have nothing to turn
+            const uint64_t units = n_pieces(columns, grain);
             Region region;
             region.y0 = y;
             region.y1 = y + rows;
@@ -257,9 +301,9 @@ void Plan::run_thread(uint32_t thread_index) {
     for (std::size_t i = 0; i < steps_.size(); i++) {
         const Step &step = steps_[i];
         const Cut cut = this->cut(step, batch_size_);
-        const uint32_t n_parts = cut.column_parts * cut.row_parts;
+        const uint64_t n_parts = uint64_t(cut.column_parts) * cut.row_parts;
         // After a fault nothing more is computed, but all threads still meet at every barrier.
-        for (uint32_t part;
+        for (uint64_t part;
              !has_fault_.load() && (part = counters_[i].next.fetch_add(1, std::memory_order_relaxed)) < n_parts;)
             run_part(step, cut, part, batch_size_, scratch, ticks);
         if (i + 1 < steps_.size())

@@ -10,7 +10,9 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "engine.hpp"
@@ -18,11 +20,35 @@
 
 namespace dllama {
 
+// Addresses from start up to end, end not included.
+struct AddressRange {
+    uintptr_t start, end;
+};
+
+// Addresses that something was done to, as ranges that do not touch each other.
+class AddressSet {
+public:
+    void add(AddressRange range);
+    bool overlaps(AddressRange range) const;
+
+private:
+    std::map<uintptr_t, uintptr_t> end_of_; // by start
+};
+
 // An op and the kernels it is to run with.
 struct PlanOp {
     OpContext context;
     const KernelSet *kernels;
 };
+
+// What an op takes beside its weight, in bytes of whole pages.
+struct OpNeed {
+    uint64_t prepared; // of all ops that prepare the same input alike
+    uint64_t scratch;  // of each thread, of all ops together as much as the one that takes most
+};
+
+// Nothing for an op without a kernel: a plan refuses it. Reads no memory that the op points to.
+OpNeed need_of(const PlanOp &op);
 
 class Plan {
 public:
@@ -45,6 +71,10 @@ public:
 
     std::size_t n_steps() const { return steps_.size(); }
 
+    // Bytes that an op takes in a plan, at most: with the op that prepares its input, a step of its own, and vectors
+    // that have grown to twice what they hold.
+    static constexpr std::size_t bytes_per_op();
+
 private:
     struct PlannedOp {
         OpContext context;
@@ -56,7 +86,7 @@ private:
 
     struct Step {
         std::vector<PlannedOp> ops;
-        std::map<uint32_t, uint32_t> grains; // by number of columns
+        std::map<uint32_t, uint32_t> grains; // by number of columns, and no larger
         bool whole_rows = false, whole_batch = false, is_heavy = false;
     };
 
@@ -75,8 +105,11 @@ private:
         std::size_t op;
     };
 
+    // What makes two index checks the same.
+    using IndexKey = std::tuple<const void *, std::ptrdiff_t, std::ptrdiff_t, uint32_t, uint32_t>;
+
     struct alignas(64) Counter {
-        std::atomic<uint32_t> next{0};
+        std::atomic<uint64_t> next{0};
     };
 
     void prepare_input(OpContext &context, const Preparation &needed, const KernelSet &kernels, std::size_t index);
@@ -87,7 +120,7 @@ private:
     bool try_join(Step &step, const PlannedOp &op) const;
     Cut cut(const Step &step, uint32_t batch_size) const;
     // Adds to ticks, by place in the list, where it is not null.
-    void run_part(const Step &step, const Cut &cut, uint32_t part, uint32_t batch_size, Scratch scratch,
+    void run_part(const Step &step, const Cut &cut, uint64_t part, uint32_t batch_size, Scratch scratch,
                   int64_t *ticks);
     void run_thread(uint32_t thread_index);
     void report(const Fault &fault, std::size_t op);
@@ -97,6 +130,8 @@ private:
     std::vector<std::shared_ptr<Memory>> prepared_;
     std::vector<PreparedInput> prepared_inputs_; // still as they were when they were prepared
     std::vector<IndexCheck> index_checks_;
+    std::set<IndexKey> known_index_checks_;
+    AddressSet written_; // by the ops so far
     uint32_t n_batches_ = 0;
     std::size_t n_ops_;
     std::size_t scratch_bytes_ = 0; // of each thread
@@ -109,5 +144,12 @@ private:
     std::mutex fault_mutex_;
     Result result_{};
 };
+
+constexpr std::size_t Plan::bytes_per_op() {
+    constexpr std::size_t kAccesses = 8, kTreeNodes = 5, kTreeNodeBytes = 128;
+    constexpr std::size_t kPlanned = sizeof(PlannedOp) + kAccesses * sizeof(Access) + sizeof(Step) + sizeof(Counter);
+    return 2 * (2 * kPlanned + sizeof(PlanOp) + sizeof(IndexCheck) + sizeof(PreparedInput)) +
+           kTreeNodes * kTreeNodeBytes;
+}
 
 } // namespace dllama

@@ -55,9 +55,7 @@ void check_rope(const OpContext &op, ShapeCheck &check) {
     const uint32_t width = p.type == RopeType::falcon ? p.head_dim : p.slice_dim;
     check.require(op.input.x >= dim0 && op.output.x >= dim0, "rows must hold the dimensions to rotate");
     check.require_rows(p.positions, FloatType::f32, 1, 1, "positions must be F32 [n_batches][1]");
-    check.require(p.cache.float_type == FloatType::f32 && p.cache.y >= p.seq_len && p.cache.x >= width &&
-                      p.cache.data != nullptr,
-                  "the rope cache must hold seq_len rows");
+    check.require_cache(p.cache, p.seq_len, width, "the rope cache must hold seq_len rows");
     check.require(p.head_dim > 0 && p.head_dim % 2 == 0 && dim0 % 2 == 0, "dimensions must come in pairs");
     if (check.wrong() != nullptr)
         return;

@@ -40,7 +40,7 @@ class JinjaTemplate:
         environment.globals["strftime_now"] = _strftime_now
         try:
             self._template = environment.from_string(source)
-        except TemplateError as error:
+        except (TemplateError, SyntaxError, RecursionError) as error:
             raise UsageError(f"the model's chat template is broken: {error}; {_HINT}") from error
 
     def render(self, messages: Sequence[Message], *, reply: bool = True) -> Prompt:

@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
+from dllama_proto.formatting import counted
 from dllama_worker.errors import UsageError
 from dllama_worker.root.commands.output import Output
-from dllama_worker.root.generation import Generation
-from dllama_worker.root.options import RootOptions
-from dllama_worker.root.sampler import Sampler
+from dllama_worker.root.completion import Completion
+from dllama_worker.root.interrupt import Interrupt
+from dllama_worker.root.options import GenerationOptions, RootOptions
 from dllama_worker.root.session import RootSession
 
 __all__ = ["run_inference"]
 
 
 def run_inference(session: RootSession, options: RootOptions) -> None:
-    """Continue the prompt, showing text as it comes. Raises UsageError where it does not fit the context."""
+    """Continue the prompt, showing text as it comes, until its end or Ctrl-C.
+
+    Raises UsageError where the prompt does not fit the context, KeyboardInterrupt after the summary.
+    """
     output = Output(as_json=options.as_json)
     prompt = options.prompt or ""
     tokens, leftover = session.tokenizer.encode_with_leftover(prompt)
     last = min(options.steps or session.inference.seq_len, session.inference.seq_len)
-    if not tokens:
-        raise UsageError(
-            "the prompt has no tokens: this tokenizer adds none at the start, so give it some text"
-        )
     if len(tokens) > last:
         raise UsageError(
-            f"the prompt has {len(tokens)} tokens, more than the {last} of --steps or the context"
+            f"the prompt has {counted(len(tokens), 'token')}, more than the {last} of --steps or the context"
         )
-    generation = Generation(session.inference, Sampler(options.temperature, options.topp, options.seed))
-    limit = last - len(tokens) + 1
-    if options.cpp_prompt_end and len(tokens) > 1:
-        generation.evaluate(tokens[:-1])
-        stream = generation.predict_after(leftover, limit)
-    else:
-        stream = generation.predict(generation.evaluate(tokens), limit)
-    output.say(prompt)
-    predicted, text = output.show(stream, session.tokenizer.decoder())
+    with Interrupt() as interrupt:
+        completion = Completion(
+            session.inference,
+            session.tokenizer,
+            tokens,
+            GenerationOptions(
+                max_tokens=last - len(tokens) + 1,
+                ignore_eos=True,  # as the C++ program
+                temperature=options.temperature,
+                topp=options.topp,
+                seed=options.seed,
+            ),
+            last_token=leftover if options.cpp_prompt_end and len(tokens) > 1 else None,
+            stopped=interrupt,
+        )
+        output.say(prompt)
+        for piece in completion:
+            output.say(piece)
     output.say("\n")
     session.inference.finish()
     output.finish(
@@ -43,9 +52,11 @@ def run_inference(session: RootSession, options: RootOptions) -> None:
             "command": "inference",
             "prompt": prompt,
             "prompt_tokens": tokens,
-            "tokens": predicted,
-            "text": text,
+            "tokens": completion.tokens,
+            "text": completion.text,
         },
-        generation.evaluation,
-        generation.prediction,
+        completion.timings.evaluation,
+        completion.timings.prediction,
     )
+    if interrupt():
+        raise KeyboardInterrupt

@@ -6,12 +6,10 @@ Generated text is all that standard output gets; questions and the summary go to
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 from dllama_proto.terminal import RunningText, print_json, print_line
 from dllama_worker.node.forward_times import ForwardTimes
-from dllama_worker.root.decoder import TokenDecoder
 from dllama_worker.root.session import RootSession
 from dllama_worker.root.summary import node_figures, times_figures, write_summary
 
@@ -38,17 +36,6 @@ class Output:
         """Tell the person something that is no result, below an empty line."""
         print_line("", sys.stderr)
         print_line(text, sys.stderr)
-
-    def show(self, tokens: Iterable[int], decoder: TokenDecoder) -> tuple[list[int], str]:
-        """Write each token's text as soon as it is there; return the tokens and the whole text."""
-        shown: list[int] = []
-        text = bytearray()
-        for token in tokens:
-            shown.append(token)
-            piece = decoder.decode(token) or b""
-            text += piece
-            self.write(piece)
-        return shown, text.decode("utf-8", "replace")
 
     def finish(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dllama_proto.enums import FloatType
+from dllama_proto.floats import SYNC_TYPES
 from dllama_proto.messages import NetConfig, NodeConfig, SegmentConfig
 from dllama_proto.model_header import ModelHeader
 from dllama_worker.errors import UsageError
@@ -17,9 +18,6 @@ from dllama_worker.root.layout.shape import NodeShape
 from dllama_worker.sharding.partition import Partition
 
 __all__ = ["Layout", "build_layout", "check_float_types", "sync_type_of"]
-
-#: The sync type that each type of weights can be multiplied with.
-_SYNC_TYPES = {FloatType.F32: FloatType.F32, FloatType.Q40: FloatType.Q80}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ def sync_type_of(weight_type: FloatType) -> FloatType:
 
     Raises UsageError for weights that no node computes with.
     """
-    needed = _SYNC_TYPES.get(weight_type)
+    needed = SYNC_TYPES.get(weight_type)
     if needed is None:
         raise UsageError(
             f"the model has {weight_type.name.lower()} weights, which no node computes with: convert it to "

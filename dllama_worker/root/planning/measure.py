@@ -9,10 +9,13 @@ from typing import TypeVar
 
 from dllama_ops.table import KernelTable
 from dllama_proto.enums import FloatType
+from dllama_worker import timeouts
 from dllama_worker.model.reader import ModelFile
+from dllama_worker.node.tls import load_tls
+from dllama_worker.report import Report
 from dllama_worker.root.cluster import Cluster
 from dllama_worker.root.local_workers import LocalWorkers
-from dllama_worker.root.options import RootOptions
+from dllama_worker.root.options import ClusterOptions
 from dllama_worker.root.planning.calibrate import SyncTimes, measure_pace, measure_syncs
 from dllama_worker.root.planning.demand import Demand
 from dllama_worker.root.planning.estimate import NodeSpeed, TokenTime, estimate
@@ -42,12 +45,13 @@ class ClusterSpeed:
 
 
 def measure_cluster(
-    options: RootOptions,
+    options: ClusterOptions,
     model: ModelFile,
     partition: Partition,
     sync_type: FloatType,
     memory: Sequence[int] | None,
     table: KernelTable,
+    report: Report | None = None,
 ) -> ClusterSpeed:
     """Measure all nodes that the options name; of the partition only the number of nodes matters.
 
@@ -55,11 +59,12 @@ def measure_cluster(
     """
     started = perf_counter()
     syncs = _on_a_cluster(
-        options, lambda cluster: measure_syncs(model, partition, sync_type, cluster, table)
+        options, report, lambda cluster: measure_syncs(model, partition, sync_type, cluster, table)
     )
     max_bytes = probe_bytes(syncs.bytes_per_second, partition.n_nodes, memory)
     nodes = _on_a_cluster(
         options,
+        report,
         lambda cluster: measure_pace(
             model,
             sync_type,
@@ -84,7 +89,12 @@ def probe_bytes(bytes_per_second: float, n_nodes: int, memory: Sequence[int] | N
     return wanted if memory is None else min(wanted, min(memory) // 2)
 
 
-def _on_a_cluster(options: RootOptions, measure: Callable[[Cluster], _T]) -> _T:
+def _on_a_cluster(options: ClusterOptions, report: Report | None, measure: Callable[[Cluster], _T]) -> _T:
     """Measure on a cluster of its own: local workers end with their session, remote ones listen again."""
-    with LocalWorkers(options.local_workers, n_threads=options.n_threads, kernels=options.kernels) as local:
-        return measure(Cluster((*options.workers, *local.addresses), patient=True))
+    with LocalWorkers(
+        options.local_workers, n_threads=options.n_threads, kernels=options.kernels, tls=options.tls
+    ) as local:
+        patience = max(options.wait, timeouts.LISTEN_AGAIN)
+        addresses = (*options.workers, *local.addresses)
+        tls = None if options.tls is None else load_tls(options.tls)
+        return measure(Cluster(addresses, patience=patience, report=report, tls=tls))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dllama_proto.enums import FloatType
+from dllama_proto.even_split import even_node_counts
 from dllama_proto.model_header import ModelHeader
 from dllama_proto.model_shapes import MODEL_SHAPES
 from dllama_worker.errors import UsageError
@@ -17,7 +18,7 @@ from dllama_worker.root.planning.demand import Demand, count_demand
 from dllama_worker.root.planning.estimate import NodeSpeed, TokenTime, estimate, sync_seconds
 from dllama_worker.root.planning.options import PlanOptions
 from dllama_worker.sharding.apportion import max_nodes, partition_for, possible_node_counts
-from dllama_worker.sharding.partition import Partition, even_node_counts
+from dllama_worker.sharding.partition import Partition
 from dllama_worker.sharding.split import EVEN
 
 __all__ = ["Plan", "header_of", "make_plan"]

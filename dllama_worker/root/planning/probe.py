@@ -1,6 +1,7 @@
 """Two tiny configurations of known work, by which links and nodes are measured before a session.
 
-Any node that speaks the protocol runs them, C++ ones too. One measures links, and has no ops at all:
+Any node that speaks the protocol runs them, C++ ones too; a pipe of the name ``MARK`` tells a Python worker that
+their forwards are no tokens. One measures links, and has no ops at all:
 
 0. partial sums to everybody, as after half a layer: all nodes meet here
 1. the same again, ``N_SYNCS`` times
@@ -38,7 +39,7 @@ from dllama_proto.messages import (
     WeightHeader,
 )
 from dllama_proto.model_header import ModelHeader
-from dllama_proto.names import Pipe
+from dllama_proto.names import MARK_PIPE, Pipe
 from dllama_worker.root.layout.pipes import net_config
 from dllama_worker.sharding.partition import Partition
 from dllama_worker.sharding.pieces import WeightPiece
@@ -79,7 +80,7 @@ def make_pace_probe(header: ModelHeader, n_nodes: int, sync_type: FloatType, max
         n_nodes=n_nodes,
         pipes=(
             PipeConfig(Size3D.of(FloatType.F32, y=1, x=1), Pipe.POS.name),
-            PipeConfig(Size3D.of(FloatType.F32, y=1, x=n_nodes), "MARK"),
+            PipeConfig(Size3D.of(FloatType.F32, y=1, x=n_nodes), MARK_PIPE),
         ),
         pre_syncs=(),
     )
@@ -119,7 +120,9 @@ def make_sync_probe(
     sums = SegmentConfig((SyncConfig(Pipe.ZQ, SyncType.NODE_SLICES),), ())
     logits = SegmentConfig((SyncConfig(Pipe.LG, SyncType.NODE_SLICES_EXCEPT_ROOT),), ())
     node = NodeConfig(0, (), (sums, *[sums] * N_SYNCS, logits))
-    return net_config(header, partition, sync_type, n_batches=1), _for_each(node, partition.n_nodes)
+    net = net_config(header, partition, sync_type, n_batches=1)
+    mark = PipeConfig(Size3D.of(FloatType.F32, y=1, x=1), MARK_PIPE)
+    return replace(net, pipes=(*net.pipes, mark)), _for_each(node, partition.n_nodes)
 
 
 def _for_each(node: NodeConfig, n_nodes: int) -> tuple[NodeConfig, ...]:

@@ -139,7 +139,7 @@ def _outlook(plan: Plan) -> Iterator[str]:
     yield f"first token: {plan.first}"
     yield f"at position {plan.header.seq_len - 1}: {plan.last}"
     cpp = ", ".join(map(str, plan.cpp))
-    yield f"possible even splits: {_counts(plan.possible)} (the C++ root: {cpp})"
+    yield f"possible with equal weights: {_counts(plan.possible)} (as the C++ root splits: {cpp})"
     if plan.obstacle:
         yield f"not possible: {plan.obstacle}"
 

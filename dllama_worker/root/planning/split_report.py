@@ -1,18 +1,43 @@
-"""What a person is told of a split: what was measured, who gets how much, and what to expect of it."""
+"""What is logged about a split: the measurements, the share of each node, the speed to expect."""
 
 from __future__ import annotations
 
-from dllama_proto.formatting import format_bytes
+from dllama_proto.formatting import counted, format_bytes
+from dllama_worker.model.reader import ModelFile
 from dllama_worker.report import Report
-from dllama_worker.root.options import RootOptions
+from dllama_worker.root.options import ClusterOptions
 from dllama_worker.root.planning.estimate import TokenTime
 from dllama_worker.root.planning.measure import ClusterSpeed
 from dllama_worker.sharding.partition import Partition
 
-__all__ = ["report_expected", "report_measured", "report_split"]
+__all__ = ["report_even_split", "report_expected", "report_measured", "report_model", "report_split"]
 
 
-def report_measured(report: Report, options: RootOptions, speed: ClusterSpeed) -> None:
+def report_model(report: Report, model: ModelFile) -> None:
+    """Tell what will be loaded, before that takes its time."""
+    header = model.header
+    experts = (
+        f", {header.n_active_experts} of {counted(header.n_experts, 'expert')}" if header.is_moe else ""
+    )
+    report.info(
+        "model",
+        f"model {model.path.name}: {header.arch.name.lower()}, {counted(header.n_layers, 'layer')} of "
+        f"{header.dim}{experts}, {header.weight_float_type.name.lower()}, {format_bytes(model.n_bytes)}, "
+        f"context {header.seq_len} tokens",
+        path=str(model.path),
+        bytes=model.n_bytes,
+        seq_len=header.seq_len,
+    )
+
+
+def report_even_split(report: Report, partition: Partition) -> None:
+    """Tell among how many nodes a model is split, where each gets the same."""
+    n = partition.n_nodes
+    who = "all on the root" if n == 1 else f"even, root and {counted(n - 1, 'worker')}"
+    report.info("split", f"split: {who}", split="even", nodes=n)
+
+
+def report_measured(report: Report, options: ClusterOptions, speed: ClusterSpeed) -> None:
     """Tell how fast each node is, by name."""
     names = ["root", *(f"node {i} ({address})" for i, address in enumerate(options.workers, start=1))]
     names += [f"node {len(names) + i} (local)" for i in range(options.local_workers)]

@@ -93,5 +93,5 @@ class TorchMatmul(BaseKernel):
         if offset < 0 or offset + n_bytes > self._spec.n_bytes:
             raise WeightPieceError(
                 f"{where}: expected pieces within the weight's {self._spec.n_bytes} bytes, "
-                f"got {n_bytes} bytes at {offset}"
+                f"got bytes {offset} to {offset + n_bytes}"
             )

@@ -75,5 +75,5 @@ def test_agrees_batch_after_batch_in_segments(key: KernelKey, factory: KernelFac
         for seed in range(3)
     ]
     results = [check_in_segment(key, factory, case) for case in cases]
-    assert [faults for faults in results if faults] == []
-    assert any(faults == [] for faults in results), "no segment has such an op"
+    assert [failures for failures in results if failures] == []
+    assert any(failures == [] for failures in results), "no segment has such an op"

@@ -46,7 +46,7 @@ def test_the_installed_plugin_passes_its_check(site: Path) -> None:
 
 
 def test_it_is_used_by_who_asks_for_it(site: Path) -> None:
-    listing = dllama_ops(site, "list", "--kernels", "torch:cpu")
+    listing = dllama_ops(site, "list", "--kernels", "only:torch:cpu")
     chosen = {(each["op"], each["quant"]): each["plugin"] for each in listing["kernels"]}
     assert chosen["MATMUL", "Q80_Q40_F32"] == "torch"
     assert chosen["MULTIHEAD_ATT", "F32_F32_F32"] == "torch"

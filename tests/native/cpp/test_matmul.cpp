@@ -32,8 +32,8 @@ public:
                 block.d = float_to_half((float(between(random, 0, 200)) - 100.0f) / 1000.0f);
                 for (uint32_t i = 0; i < 16; i++) {
                     block.qs[i] = uint8_t(between(random, 0, 255));
-                    values_[b * kBlockSize + i] = half_to_float(block.d) * ((block.qs[i] & 15) - 8);
-                    values_[b * kBlockSize + 16 + i] = half_to_float(block.d) * ((block.qs[i] >> 4) - 8);
+                    values_[b * kBlockSize + i] = half_to_float(block.d) * float((block.qs[i] & 15) - 8);
+                    values_[b * kBlockSize + 16 + i] = half_to_float(block.d) * float((block.qs[i] >> 4) - 8);
                 }
                 std::memcpy(&wire[b * sizeof block], &block, sizeof block);
             }

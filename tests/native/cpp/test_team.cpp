@@ -66,6 +66,6 @@ TEST(a_thread_that_is_late_is_waited_for) {
 }
 
 TEST(teams_come_and_go) {
-    for (int i = 0; i < 50; i++)
+    for (uint32_t i = 0; i < 50; i++)
         Team team(1 + i % 4);
 }

@@ -51,7 +51,7 @@ def _packet(tcp: Tcp, time: int) -> Packet:
     return time, int(number), data, len(data)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.integers(0, len(_SMALL_FILE) - 1))
 def test_a_capture_cut_at_any_byte_says_so(cut: int) -> None:
     dissection, events = dissect_bytes(_SMALL_FILE[:cut])
@@ -60,7 +60,7 @@ def test_a_capture_cut_at_any_byte_says_so(cut: int) -> None:
     assert _complains(events) or sum(isinstance(e, ClosedEvent) for e in events) == 2 or cut in (24,)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     st.sampled_from([_SMALL, _PEERS]), st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=3)
 )
@@ -76,7 +76,7 @@ def test_dropped_packets_are_missed(packets: tuple[Packet, ...], where: list[flo
     assert dissection.totals.missing_bytes <= sum(_payload(packets[index]) for index in dropped)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     st.sampled_from([_SMALL, _PEERS]), st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=5)
 )
@@ -100,7 +100,7 @@ def test_any_order_and_any_holes_never_make_a_traceback(seed: int, reach: int) -
     check_accounts(dissection, events)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.integers(0, len(_SMALL) - 1), st.binary(min_size=1, max_size=8), st.floats(0, 1))
 def test_changed_bytes_are_faults_or_other_values(index: int, garbage: bytes, at: float) -> None:
     time, link_type, data, size = _SMALL[index]
@@ -246,9 +246,23 @@ def test_a_capture_that_begins_in_the_middle_is_read_from_the_next_handshake_on(
     check_accounts(dissection, events)
     notices = [event.text for event in events if isinstance(event, NoticeEvent)]
     assert any("begins in the middle of this connection" in text for text in notices)
+    assert any("from before the root starts: tcpdump -i any -s 0" in text for text in notices)
     whole, _ = dissect(_SMALL)
     assert dissection.totals.explained_bytes == whole.totals.explained_bytes
     assert dissection.totals.unexplained_bytes > 0
+
+
+@pytest.mark.parametrize("kept", [40, 60, 96])
+def test_a_small_snap_length_is_told_once_and_how_to_record(kept: int) -> None:
+    """Also where nothing but headers was kept, or less."""
+    packets = [(time, link, data[:kept], size) for time, link, data, size in golden_packets("tiny-q40-2n")]
+    _, events = dissect_bytes(pcap(packets))
+    texts = [
+        event.text for event in events if isinstance(event, NoticeEvent) and "snap length" in event.text
+    ]
+    assert len(texts) == 1
+    assert f" was cut to {kept}, " in texts[0]
+    assert "tcpdump -i any -s 0 -w FILE" in texts[0]
 
 
 def test_one_direction_alone_is_read_and_the_other_is_missing() -> None:

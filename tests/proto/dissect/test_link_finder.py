@@ -45,7 +45,7 @@ class _Capture:
         direction.n_packets += 1
         if direction.sink is not None:
             direction.sink.data(self.time, memoryview(data))
-        self.finder.settle()
+        self.finder.advance_peer_links()
 
     def greet(self, source: str, greeting: Greeting, destination: str) -> Conversation:
         made = self.dial(source, destination)

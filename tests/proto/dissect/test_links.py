@@ -82,7 +82,7 @@ def test_cuts_change_nothing(cuts: set[int]) -> None:
     assert [event.phase for event in link.of_type(ClosedEvent)] == [Phase.CLOSED, Phase.CLOSED]
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(
     st.sets(_PLACES, max_size=12),
     st.lists(st.tuples(_PLACES, st.integers(1, 300)), max_size=4),
@@ -175,7 +175,7 @@ def test_what_waits_for_the_other_side_has_a_limit() -> None:
         link.say(Role.ROOT, bytes(101))
         link.say(Role.WORKER, bytes(40))
     link.finish()
-    assert "101 bytes wait for what the other side did not say" in link.of_type(NoticeEvent)[0].text
+    assert "101 bytes cannot be read without what the other side said" in link.of_type(NoticeEvent)[0].text
     [begun] = [event for event in link.of_type(SliceEvent) if event.stream is link.streams[1]]
     assert (begun.size, begun.missing) == (3, 3)
     assert link.streams[1].unexplained == 40

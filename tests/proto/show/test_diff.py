@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dllama_proto.cli import main
-from dllama_proto.dissect import SliceEvent, dissect_pcap
+from dllama_proto.dissect import MessageEvent, SliceEvent, dissect_pcap
 from dllama_proto.dissect.capture import Packet
+from dllama_proto.messages import InvRmsConfig, NodeConfig
 from dllama_proto.show.diff import diff_captures
 from tests.helpers.captures import capture_path
 from tests.helpers.packets import golden_packets, pcap, segment_of
@@ -19,7 +22,7 @@ _CASE = "gqa-q40-4n"
 _GOOD = str(capture_path(_CASE))
 
 
-def _change(event: SliceEvent, data: bytes) -> list[Packet]:
+def _change(event: SliceEvent | MessageEvent, data: bytes) -> list[Packet]:
     """Return the packets of the capture with other bytes in a slice, on every link that carries it."""
     stream = event.stream
     assert stream is not None
@@ -58,6 +61,30 @@ def test_a_session_is_equal_to_itself(capsys: pytest.CaptureFixture[str]) -> Non
     text = capsys.readouterr().out
     assert "the same" in text
     assert "no slice differs" in text
+
+
+def test_a_session_whose_config_has_a_float_that_is_no_number_is_equal_to_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    event = next(
+        event
+        for event in dissect_pcap(_GOOD)
+        if isinstance(event, MessageEvent) and isinstance(event.message, NodeConfig)
+    )
+    [epsilon] = {
+        op.config.epsilon
+        for segment in event.message.segments  # type: ignore[union-attr]
+        for op in segment.ops
+        if isinstance(op.config, InvRmsConfig)
+    }
+    at = bytes(event.raw).index(struct.pack("<f", epsilon))
+    changed = replace(event, offset=event.offset + at)
+    (tmp_path / "nan.pcap").write_bytes(pcap(_change(changed, struct.pack("<f", float("nan")))))
+    same = str(tmp_path / "nan.pcap")
+    assert main(["diff", same, same]) == 0
+    assert "no slice differs" in capsys.readouterr().out
+    assert main(["diff", _GOOD, same]) == 1
+    assert "first message that differs: node 0 > node" in capsys.readouterr().out
 
 
 def test_the_layer_whose_numbers_part_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -88,12 +88,12 @@ def test_standard_input_is_read_as_it_comes() -> None:
     assert b"standard input" in done.stdout
 
 
-def test_a_bad_file_is_named_and_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_file_is_named_and_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "notes.txt"
     bad.write_text("no capture")
-    assert main(["dissect", str(bad)]) == 1
+    assert main(["dissect", str(bad)]) == 2
     assert f"{bad} at byte 0: expected a pcap or pcapng file" in capsys.readouterr().err
-    assert main(["dissect", str(tmp_path / "none.pcap")]) == 1
+    assert main(["dissect", str(tmp_path / "none.pcap")]) == 2
     assert "none.pcap" in capsys.readouterr().err
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,66 @@ def test_search_leaves_what_fits_and_opens_the_tree(browser: Any, page: str) -> 
     box.send_keys("\b")
     assert browser.execute_script(shown) == 8
     assert texts(browser, "mark") == []
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_search_brings_its_first_hit_into_view(browser: Any, page: str) -> None:
+    look(browser, page)
+    in_view = """
+        const hit = document.querySelector("mark").getBoundingClientRect();
+        return [scrollY > 0, hit.top > document.querySelector(".tools").offsetHeight && hit.bottom < innerHeight];
+    """
+    box = browser.find_element("id", "search")
+    box.send_keys("block_matmul_w2 1")
+    assert browser.execute_script(in_view) == [True, True]
+    # What is in view already does not move.
+    before = browser.execute_script("return scrollY")
+    box.send_keys("\b1")
+    assert browser.execute_script("return scrollY") == before
+
+
+@needs_chromium
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_labels_cover_no_link(browser: Any, page: str, width: int) -> None:
+    look(browser, page, width=width, mobile=width < 600)
+    covered = """
+        const found = [];
+        for (const text of document.querySelectorAll("#picture text")) {
+          const { left, right, top, bottom } = text.getBoundingClientRect();
+          if (text.textContent.match(/^(root|\\d+)$/)) continue;  // in a node, where links end
+          for (const line of document.querySelectorAll("#picture line")) {
+            const place = line.getScreenCTM(), [a, b] = [1, 2].map(n =>
+              new DOMPoint(line["x" + n].baseVal.value, line["y" + n].baseVal.value).matrixTransform(place));
+            for (let t = 0; t <= 1; t += 0.002) {
+              const x = a.x + (b.x - a.x) * t, y = a.y + (b.y - a.y) * t;
+              if (left < x && x < right && top < y && y < bottom) { found.push(text.textContent); break; }
+            }
+          }
+        }
+        return found;
+    """
+    assert len(texts(browser, "#picture line")) == 6
+    assert browser.execute_script(covered) == []
+
+
+@needs_chromium
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_time_axis_has_round_ticks_that_can_be_told_apart(browser: Any, page: str, width: int) -> None:
+    look(browser, page, width=width, mobile=width < 600)
+    for _ in range(12):
+        ticks = browser.execute_script("return document.getElementById('lane').dataset.ticks").split("\n")[
+            :-1
+        ]
+        numbers = [float(tick.split()[0]) for tick in ticks]
+        assert len(ticks) >= 2
+        assert len({tick.split()[1] for tick in ticks}) == 1
+        steps = [after - before for before, after in pairwise(numbers)]
+        assert steps == pytest.approx([steps[0]] * len(steps))
+        assert steps[0] > 0
+        browser.find_element("id", "in").click()
 
 
 @needs_chromium

@@ -12,15 +12,17 @@ from pathlib import Path
 import pytest
 
 from dllama_proto.cli import main
+from dllama_proto.connection import Phase
 from dllama_proto.dissect import Endpoint, MessageEvent, SliceEvent, WeightEvent, WireEvent, dissect_pcap
 from dllama_proto.dissect.recording import RecordedConnection, file_header
-from dllama_proto.messages import ControlPacket, Greeting, NodeConfig
+from dllama_proto.messages import ControlPacket, Greeting, NodeConfig, Refusal
 from dllama_proto.schemas import MESSAGES
 from dllama_proto.schemas.handshake import PEER
 from dllama_proto.schemas.wire import U32, Array, Record
 from dllama_proto.show.wireshark import _count_of, make_dissector
 from tests.helpers.captures import CASES, capture_path, load
 from tests.helpers.packets import golden_packets, pcap, rewrap
+from tests.proto.stages import Pair
 
 _TSHARK = shutil.which("tshark")
 needs_tshark = pytest.mark.skipif(_TSHARK is None, reason="tshark is not installed (Debian: tshark)")
@@ -144,6 +146,20 @@ def test_tshark_reads_the_values_we_read(case: str, script: Path, tmp_path: Path
 @needs_tshark
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["tiny-q40-2n-batch", "qwen3-q40-4n"])
+def test_tshark_adds_up_the_bytes_of_slices(case: str, script: Path, tmp_path: Path) -> None:
+    """``-z io,stat`` can sum a field that is a number; the bytes themselves are none."""
+    sizes = [event.size for event in dissect_pcap(capture_path(case)) if isinstance(event, SliceEvent)]
+    field = "dllama.slice.size"
+    command = [str(_TSHARK), "-X", f"lua_script:{script}", "-r", str(unpacked(case, tmp_path)), "-q"]
+    command += ["-z", f"io,stat,0,SUM({field}){field},COUNT({field}){field}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    [line] = [line for line in done.stdout.splitlines() if "<>" in line]
+    assert [int(number) for number in line.split("|")[2:4]] == [sum(sizes), len(sizes)]
+
+
+@needs_tshark
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["tiny-q40-2n-batch", "qwen3-q40-4n"])
 def test_tshark_attributes_slices_as_we_do(case: str, script: Path, tmp_path: Path) -> None:
     slices = [event for event in dissect_pcap(capture_path(case)) if isinstance(event, SliceEvent)]
     capture = unpacked(case, tmp_path)
@@ -228,3 +244,35 @@ def test_an_array_that_nothing_counts_is_an_error() -> None:
     array = Record(Greeting, "n_sockets" / U32, "worker_index" / U32, "peers" / Array(2, PEER))
     with pytest.raises(TypeError, match="Greeting: no field counts the items of peers"):
         _count_of("peers", array)
+
+
+@needs_tshark
+@pytest.mark.slow
+@pytest.mark.parametrize("said_before", [16, 700])
+def test_tshark_reads_why_a_worker_refuses(said_before: int, script: Path, tmp_path: Path) -> None:
+    """In its turn, and while the root still sends; whole, and in two packets."""
+    session = load("tiny-q40-2n")
+    root = session.data(0, 1)
+    refusal = bytes(Pair().advance_to(Phase.GREETING_ACK).worker.send(Refusal("no: " + "x" * 300)))
+    greeting = 8  # of the only worker
+    acks = session.data(1, 0)[:4] if said_before > 16 else b""
+    recorded = RecordedConnection(Endpoint("10.0.0.1", 4000), Endpoint("10.0.0.2", 9990))
+    parts = [
+        file_header(),
+        recorded.opened(1),
+        recorded.data(2, root[:greeting], from_dialler=True),
+    ]
+    if acks:
+        parts += [
+            recorded.data(3, acks, from_dialler=False),
+            recorded.data(4, root[greeting:said_before], from_dialler=True),
+        ]
+    parts += [
+        recorded.data(5, refusal[:150], from_dialler=False),
+        recorded.data(6, refusal[150:], from_dialler=False),
+    ]
+    capture = tmp_path / "refused.pcapng"
+    capture.write_bytes(b"".join(parts))
+    rows = tshark(script, capture, "dllama.refusal.reason", wanted='dllama.kind == "refusal"')
+    assert list(column(rows)) == ["no: " + "x" * 300]
+    assert tshark(script, capture, "frame.number", wanted="dllama.lost || _ws.malformed") == []

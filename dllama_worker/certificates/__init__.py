@@ -1,0 +1,3 @@
+"""Certificates for the nodes of one cluster."""
+
+__all__: list[str] = []
