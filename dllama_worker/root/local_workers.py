@@ -25,7 +25,7 @@ class LocalWorkers:
     """A context manager: the worker processes run inside it; ``addresses`` is where they listen.
 
     Each serves one session on loopback and would exit by itself after it; leaving the context ends them in
-    any case.
+    any case, and so does the end of this process, however it dies: they watch their standard input, a pipe.
     """
 
     def __init__(
@@ -37,7 +37,8 @@ class LocalWorkers:
         model: Path | None = None,
         tls: TlsFiles | None = None,
     ) -> None:
-        arguments = ["--port", "0", "--once", "--log-format", "json", "--nthreads", str(n_threads)]
+        arguments = ["--port", "0", "--once", "--end-with-stdin", "--log-format", "json"]
+        arguments += ["--nthreads", str(n_threads)]
         if kernels:
             arguments += ["--kernels", kernels]
         if model is not None:
@@ -84,7 +85,7 @@ class _Process:
         try:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
                 encoding="utf-8",
@@ -145,5 +146,6 @@ class _Process:
             self._process.kill()
             self._process.wait()
         self._reader.join(timeouts.LOCAL_END)
-        if self._process.stderr is not None:
-            self._process.stderr.close()
+        for pipe in (self._process.stdin, self._process.stderr):
+            if pipe is not None:
+                pipe.close()

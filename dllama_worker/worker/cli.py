@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dllama_worker.logs import set_up_logging
 from dllama_worker.node.library_threads import limit_library_threads
 from dllama_worker.worker.flags import make_parser, options_of
+from dllama_worker.worker.parent_watch import end_with_standard_input
 from dllama_worker.worker.settings_file import parse_arguments
 
 __all__ = ["main"]
@@ -16,6 +17,8 @@ def main(argv: Sequence[str]) -> int:
     """Run the command; return its exit code."""
     arguments = parse_arguments(make_parser, argv)
     options = options_of(arguments)
+    if arguments.end_with_stdin:
+        end_with_standard_input()
     set_up_logging(arguments.log_level, arguments.log_format)
     limit_library_threads(options.n_threads)
     # Only now: NumPy is heavy, and --help should answer at once.

@@ -66,6 +66,11 @@ def make_parser() -> argparse.ArgumentParser:
         help="local .m file: checks the root's weights, or replaces them",
     )
     add("--once", action="store_true", help="serve one session, then exit")
+    add(
+        "--end-with-stdin",
+        action="store_true",
+        help="exit when standard input ends: for a program that starts workers and may be killed",
+    )
     add_trace_flag(add)
     _add_limits(parser)
     add_tls_flags(parser)

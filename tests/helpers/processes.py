@@ -22,11 +22,13 @@ _TIMEOUT = 30.0
 class WorkerProcess:
     """A ``dllama-worker`` of its own process; ``port`` is where it listens."""
 
-    def __init__(self, *arguments: str, prefix: Sequence[str] = ()) -> None:
+    def __init__(self, *arguments: str, prefix: Sequence[str] = (), stdin: int | None = None) -> None:
         command = [
             *prefix, sys.executable, "-m", "dllama_worker", "--port", "0", "--log-format", "json", *arguments
         ]  # fmt: skip
-        self.process = subprocess.Popen(command, cwd=_REPOSITORY, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            command, cwd=_REPOSITORY, stdin=stdin, stderr=subprocess.PIPE, text=True
+        )
         self.log: list[dict[str, Any]] = []
         self._arriving: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
