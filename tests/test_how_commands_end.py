@@ -253,10 +253,14 @@ def test_a_full_disk_ends_with_4(line: str) -> None:
 
 
 @pytest.mark.skipif(not Path(FULL).exists(), reason="needs /dev/full (Linux)")
-def test_a_trace_on_a_full_disk_ends_with_4() -> None:
-    done = run(f"{INFERENCE} --trace {FULL}")
-    check_one_line(done.stderr, "No space left on device")
-    assert done.returncode == ExitCode.MACHINE
+def test_a_trace_on_a_full_disk_ends_with_one_warning_and_the_text_goes_on() -> None:
+    done = run(f"{INFERENCE} --seed 1 --trace {FULL}")
+    warnings = [line for line in done.stderr.splitlines() if "warning: " in line]
+    assert [line.partition("warning: ")[2] for line in warnings] == [
+        f"cannot write {FULL}: No space left on device; no more is traced"
+    ]
+    assert done.stdout == run(f"{INFERENCE} --seed 1").stdout
+    assert done.returncode == ExitCode.DONE
 
 
 # 0: nobody reads any more, or somebody stops what would go on -----------------------------------------------

@@ -12,6 +12,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+from dllama_proto.exit_codes import ExitCode
 from dllama_worker.errors import UsageError
 
 __all__ = ["NotTls", "TlsContexts", "TlsFiles", "load_tls", "tls_failure"]
@@ -43,6 +44,8 @@ _NO_TLS = (
 
 class NotTls(OSError):
     """What connects does not begin a handshake of TLS."""
+
+    exit_code = ExitCode.PEER
 
     def __init__(self) -> None:
         super().__init__(errno.EPROTO, _SPEAKS_NONE)
