@@ -100,7 +100,7 @@ LOCAL_END = 5.0
 #: ``dllama-worker doctor`` waits so long for an echo, or with ``--connect`` for a connection.
 DOCTOR_PEER = 15.0
 
-#: ``/metrics`` and ``/healthz`` wait so long for a request.
+#: A client of ``/metrics`` and ``/healthz`` has so long in all, from its connection to the end of the answer.
 METRICS_REQUEST = 10.0
 
 #: ``dllama-proto tap`` waits so long for the node behind it to accept a connection.

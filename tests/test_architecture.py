@@ -122,6 +122,7 @@ KNOW_SOCKETS = {
     "dllama_worker.worker.wakeup": "wakes another thread",
     "dllama_worker.doctor.network_checks": "tries whether one can listen or dial",
     "dllama_worker.monitoring.server": "listens for HTTP",
+    "dllama_worker.monitoring.request_loop": "speaks HTTP with many at a time",
     "dllama_worker.tap.proxy": "passes on what it does not understand",
 }
 
@@ -133,7 +134,7 @@ USE_SOCKETS = {
     "dllama_worker.tunnel.proxy",
     "dllama_worker.worker.tls_acceptor",
     "dllama_worker.worker.wakeup",
-    "dllama_worker.monitoring.server",
+    "dllama_worker.monitoring.request_loop",
     "dllama_worker.tap.proxy",
 }
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterable
+from http.server import BaseHTTPRequestHandler
 from importlib.util import find_spec
-from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from io import BytesIO
+from typing import Any
+from urllib.parse import urlsplit
 
 from dllama_proto.endpoint import Endpoint
 from dllama_worker import timeouts
 from dllama_worker.errors import UsageError, cannot_listen
 from dllama_worker.monitoring.messages import MessageCounts
 from dllama_worker.monitoring.monitor import Monitor, WorkerPhase
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+from dllama_worker.monitoring.request_loop import Answer, RequestLoop
 
 __all__ = ["MetricsServer"]
 
@@ -30,12 +28,11 @@ _HEALTH = {
     WorkerPhase.SERVING: "serving",
     WorkerPhase.DRAINING: "draining",
 }
-_MAX_REQUESTS = 8
-_PLAIN = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"))
+_BACKLOG = 128
 
 
 class MetricsServer:
-    """Answers on an address of its own, in threads of its own, until it is closed.
+    """Answers on an address of its own, in a thread of its own, until it is closed.
 
     Raises UsageError where prometheus_client is not installed.
     """
@@ -49,95 +46,80 @@ class MetricsServer:
         self._address = (host, port)
         self._monitor = monitor
         self._messages = MessageCounts()
-        self._server: _Server | None = None
+        self._bound: tuple[str, int] | None = None
+        self._loop: RequestLoop | None = None
+        self._thread: threading.Thread | None = None
 
     def start(self) -> tuple[str, int]:
         """Start to answer, unless it does already; return the address. Raises MachineError."""
-        if self._server is None:
+        if self._bound is None:
             host, port = self._address
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
             try:
-                self._server = _Server(host, port, _application(self._monitor, self._messages))
+                listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
             except OSError as error:
                 advice = "choose another --metrics-host or --metrics-port"
                 raise cannot_listen(f"{Endpoint(host, port)} for metrics", error, advice) from error
+            name = listener.getsockname()
+            self._bound = str(name[0]), int(name[1])
             self._messages.start()
-            threading.Thread(
-                target=self._server.serve_forever, args=(0.1,), name="metrics", daemon=True
-            ).start()
-        name = self._server.socket.getsockname()
-        return str(name[0]), int(name[1])
+            self._loop = RequestLoop(
+                listener, _answering(self._monitor, self._messages), timeouts.METRICS_REQUEST
+            )
+            self._thread = threading.Thread(target=self._loop.run, name="metrics", daemon=True)
+            self._thread.start()
+        return self._bound
 
     def close(self) -> None:
         """Answer no more."""
-        if self._server is not None:
+        if self._loop is not None and self._thread is not None:
             self._messages.stop()
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
+            self._loop.stop()
+            self._thread.join()
+        self._bound = self._loop = self._thread = None
 
 
-def _application(monitor: Monitor, messages: MessageCounts) -> WSGIApplication:
-    from prometheus_client import make_wsgi_app
+def _answering(monitor: Monitor, messages: MessageCounts) -> Answer:
+    from prometheus_client import MetricsHandler
 
     from dllama_worker.monitoring.collector import make_registry
 
-    metrics: WSGIApplication = make_wsgi_app(make_registry(monitor, messages))
+    class Request(MetricsHandler):
+        """One request in memory: its head is read, what it writes is the answer."""
 
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        path = environ.get("PATH_INFO", "")
-        if path == "/metrics":
-            return metrics(environ, start_response)
-        if path == "/healthz":
-            phase = monitor.phase
-            status = "503 Service Unavailable" if phase is WorkerPhase.DRAINING else "200 OK"
-            start_response(status, list(_PLAIN))  # which adds the length to it
-            return [f"{_HEALTH[phase]}\n".encode()]
-        start_response("404 Not Found", list(_PLAIN))
-        return [b"there are /metrics and /healthz\n"]
+        registry = make_registry(monitor, messages)
+
+        def __init__(self, head: bytes, caller: tuple[str, int]) -> None:
+            self.client_address = caller
+            self.answer = BytesIO()
+            self.rfile, self.wfile = BytesIO(head), self.answer
+            self.handle()
+
+        def do_GET(self) -> None:  # noqa: N802
+            path = urlsplit(self.path).path
+            if path == "/metrics":
+                super().do_GET()
+            elif path == "/healthz":
+                phase = monitor.phase
+                _say(self, 503 if phase is WorkerPhase.DRAINING else 200, _HEALTH[phase])
+            else:
+                _say(self, 404, "there are /metrics and /healthz")
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing: probes come every few seconds."""
+
+    def answer(head: bytes, caller: tuple[str, int]) -> bytes:
+        return Request(head, caller).answer.getvalue()
 
     return answer
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    """One thread a request, a few requests at a time: a crowd is closed on, not queued."""
-
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, host: str, port: int, application: WSGIApplication) -> None:
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._places = threading.BoundedSemaphore(_MAX_REQUESTS)
-        super().__init__((host, port), _Handler)
-        self.set_app(application)
-
-    def server_bind(self) -> None:
-        """Bind without looking up the host's name, which can take seconds."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-        self.setup_environ()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread, or close the connection where all threads are taken."""
-        if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Answer, and make room."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Do nothing: a client that closed its connection is no error here."""
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = timeouts.METRICS_REQUEST
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: probes come every few seconds."""
+def _say(request: BaseHTTPRequestHandler, status: int, text: str) -> None:
+    """Answer with one line."""
+    body = f"{text}\n".encode()
+    request.send_response(status)
+    request.send_header("Content-Type", "text/plain; charset=utf-8")
+    request.send_header("Content-Length", str(len(body)))
+    request.send_header("Cache-Control", "no-store")
+    request.end_headers()
+    request.wfile.write(body)

@@ -71,6 +71,11 @@ class TlsSocket:
             self._has_heard = True
 
     @property
+    def has_heard(self) -> bool:
+        """Whether anything of a handshake has come."""
+        return self._has_heard
+
+    @property
     def holds_bytes(self) -> bool:
         """Whether something can be received that has left the socket already."""
         if not self._peeked and (self._incoming.pending or self._tls.pending()):

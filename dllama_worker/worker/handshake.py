@@ -16,13 +16,14 @@ from dllama_proto.events import Closed, NoEvent
 from dllama_proto.limits import Limits
 from dllama_proto.messages import Greeting
 from dllama_worker.errors import PeerLost
+from dllama_worker.node.eviction import first_to_go
 from dllama_worker.node.transport import PendingConnection
 from dllama_worker.worker.link_watch import Pollable, Stopped
 from dllama_worker.worker.listener import Listener
 
 __all__ = ["PendingHandshake", "accept_root"]
 
-#: The maximum of handshakes at the same time. When a new connection comes beyond it, the oldest is rejected.
+#: The maximum of handshakes at the same time. When a new connection comes beyond it, one is rejected.
 _MAX_HANDSHAKES = 64
 
 #: How TLS begins (RFC 8446, section 5.1); no greeting does.
@@ -131,14 +132,15 @@ class _Handshakes:
 
     def _accept(self) -> int:
         """Accept a connection; return its descriptor where no poller sees what has come, else -1."""
-        if len(self._handshakes) >= _MAX_HANDSHAKES:
-            self._reject(
-                next(iter(self._handshakes)), f"{_MAX_HANDSHAKES} others wait who have not greeted"
-            )
         pending = self._listener.accept()
         if pending is None:
             return -1
         self.go_on(PendingHandshake(pending, Connection(Role.WORKER, limits=self._limits), 0.0))
+        if len(self._handshakes) > _MAX_HANDSHAKES:
+            gone = first_to_go(
+                self._handshakes.values(), lambda one: one.pending.host, lambda one: one.has_begun
+            )
+            self._reject(gone.pending.fileno(), f"{_MAX_HANDSHAKES} others wait who have not greeted")
         return pending.fileno() if pending.holds_bytes else -1
 
     def go_on(self, handshake: PendingHandshake) -> None:

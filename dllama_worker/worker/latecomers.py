@@ -14,6 +14,7 @@ from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.limits import Limits
 from dllama_worker import timeouts
 from dllama_worker.errors import PeerLost
+from dllama_worker.node.eviction import first_to_go
 from dllama_worker.node.transport import PendingConnection
 from dllama_worker.worker.farewell import refusal
 from dllama_worker.worker.handshake import PendingHandshake
@@ -21,7 +22,7 @@ from dllama_worker.worker.listener import Listener
 
 __all__ = ["Latecomers"]
 
-#: More do not wait at once: the oldest makes room for a new one.
+#: More do not wait at once: one makes room for a new one.
 _MAX_WAITING = 16
 
 _BUSY = "this worker is in a session with a root"
@@ -51,7 +52,9 @@ class Latecomers:
         self._waiting[fd] = handshake, reason
         self.read(fd)
         if len(self._waiting) > _MAX_WAITING:
-            self._reject(next(iter(self)))
+            handshakes = [handshake for handshake, _ in self._waiting.values()]
+            gone = first_to_go(handshakes, lambda one: one.pending.host, lambda one: one.has_begun)
+            self._reject(gone.pending.fileno())
 
     def read(self, fd: int) -> None:
         """Read on in one of them, if it still waits."""

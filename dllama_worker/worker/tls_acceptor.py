@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from dllama_proto.codec import encode
 from dllama_worker import timeouts
 from dllama_worker.errors import reason_of
+from dllama_worker.node.eviction import first_to_go
 from dllama_worker.node.tls import NotTls
 from dllama_worker.node.tls_socket import TlsSocket
 from dllama_worker.worker.farewell import refusal
@@ -26,7 +27,7 @@ from dllama_worker.worker.wakeup import Wakeup
 
 __all__ = ["Admitted", "TlsAcceptor"]
 
-#: The maximum of handshakes at the same time. When a new connection comes beyond it, the oldest is turned away.
+#: The maximum of handshakes at the same time. When a new connection comes beyond it, one is turned away.
 _MAX_HANDSHAKES = 64
 
 _TO_PLAIN = "this worker speaks TLS only: start the root with --tls-cert, --tls-key and --tls-ca"
@@ -117,10 +118,6 @@ class TlsAcceptor:
                 self._drop(caller)
 
     def _let_in(self) -> None:
-        if len(self._callers) >= _MAX_HANDSHAKES:
-            oldest = next(iter(self._callers.values()))
-            self._turn_away(oldest, f"{_MAX_HANDSHAKES} others wait who have shown no certificate")
-            self._drop(oldest)
         accepted = self._accept()
         if accepted is None:
             return
@@ -128,6 +125,12 @@ class TlsAcceptor:
         sock.settimeout(None)
         secured = TlsSocket(sock, self._context, accepting=True)
         self._callers[sock.fileno()] = _Caller(sock, host, port, time.monotonic() + self._seconds, secured)
+        if len(self._callers) > _MAX_HANDSHAKES:
+            gone = first_to_go(
+                self._callers.values(), lambda one: one.host, lambda one: one.secured.has_heard
+            )
+            self._turn_away(gone, f"{_MAX_HANDSHAKES} others wait who have shown no certificate")
+            self._drop(gone)
 
     def _go_on(self, caller: _Caller) -> None:
         """Take what has come. Who has been turned away is heard out: closing might destroy the reason."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from dllama_proto.messages import Greeting, Peer
 from dllama_worker.worker import handshake as handshake_module
 from dllama_worker.worker.handshake import PendingHandshake, accept_root
 from dllama_worker.worker.link_watch import Stopped
-from dllama_worker.worker.listener import Listener
+from dllama_worker.worker.listener import Listener, Network
 from dllama_worker.worker.wakeup import Wakeup
 from tests.helpers.reports import Collected
 from tests.helpers.sockets import reset
@@ -27,17 +28,22 @@ SAID = bytes(Connection(Role.ROOT).send(GREETING))
 
 
 class Rejections(Collected):
-    """Sets the wakeup once so many connections have been rejected."""
+    """Does something, or sets the wakeup, once so many connections have been rejected."""
 
     def __init__(self, wakeup: Wakeup) -> None:
         super().__init__()
         self._wakeup = wakeup
-        self.stop_after: int | None = None
+        self._then: dict[int, Callable[[], None]] = {}
+
+    def stop_after(self, number: int) -> None:
+        self.after(number, self._wakeup.set)
+
+    def after(self, number: int, then: Callable[[], None]) -> None:
+        self._then[number] = then
 
     def warning(self, event: str, message: str, **fields: Any) -> None:
         super().warning(event, message, **fields)
-        if len(self.reasons) == self.stop_after:
-            self._wakeup.set()
+        self._then.get(len(self.reasons), lambda: None)()
 
     @property
     def reasons(self) -> list[str]:
@@ -47,17 +53,19 @@ class Rejections(Collected):
 class Worker:
     """A listener and what was logged; connections are made before it accepts, so their order is known."""
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, allow: Sequence[Network] = ()) -> None:
         self._stack = stack
         self.wakeup = Wakeup()
         stack.callback(self.wakeup.close)
         self.rejections = Rejections(self.wakeup)
-        self.listener = Listener("127.0.0.1", 0, (), self.rejections)
+        self.listener = Listener("127.0.0.1", 0, allow, self.rejections)
         self.address = self.listener.listen()
         stack.callback(self.listener.close)
 
-    def dial(self, said: bytes = b"") -> socket.socket:
-        sock = self._stack.enter_context(socket.create_connection(self.address, timeout=30))
+    def dial(self, said: bytes = b"", source: str = "127.0.0.1") -> socket.socket:
+        sock = self._stack.enter_context(
+            socket.create_connection(self.address, timeout=30, source_address=(source, 0))
+        )
         sock.sendall(said)
         return sock
 
@@ -131,7 +139,7 @@ def test_of_two_roots_the_first_is_taken(worker: Worker) -> None:
 
 def test_who_does_not_greet_in_time_is_rejected(worker: Worker) -> None:
     silent, dripping = worker.dial(), worker.dial(SAID[:3])
-    worker.rejections.stop_after = 2
+    worker.rejections.stop_after(2)
     with pytest.raises(Stopped):
         worker.accept_root(seconds=0.02)
     assert worker.rejections.reasons == ["no greeting within 0.02 s"] * 2
@@ -152,10 +160,35 @@ def test_the_oldest_of_too_many_makes_room(worker: Worker, monkeypatch: pytest.M
     assert all(is_closed(sock) for sock in silent)
 
 
+def test_a_crowd_of_one_address_keeps_no_root_of_another_out(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshake_module, "_MAX_HANDSHAKES", 2)
+    root = worker.dial(SAID[:1], source="127.0.0.2")
+    crowd = [worker.dial(SAID[:1]) for _ in range(4)]
+    worker.rejections.after(3, lambda: root.sendall(SAID[1:]))
+    worker.rejections.stop_after(5)  # if the root was among them
+    assert worker.accept_root(seconds=5.0).pending.host == "127.0.0.2"
+    assert all(map(is_closed, crowd))
+
+
+def test_who_is_not_allowed_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handshake_module, "_MAX_HANDSHAKES", 1)
+    with ExitStack() as stack:
+        worker = Worker(stack, allow=(ip_network("127.0.0.2"),))
+        root = worker.dial(SAID[:1], source="127.0.0.2")
+        crowd = [worker.dial(SAID[:1]) for _ in range(3)]
+        worker.rejections.after(3, lambda: root.sendall(SAID[1:]))
+        worker.rejections.stop_after(4)  # if the root was among them
+        assert worker.accept_root(seconds=5.0).pending.host == "127.0.0.2"
+        assert worker.rejections.reasons == ["not in --allow"] * 3
+        assert all(map(is_closed, crowd))
+
+
 def test_a_worker_that_stops_rejects_everybody(worker: Worker) -> None:
     silent = worker.dial()
     worker.dial(b"GET / HTTP/1.1\r\n\r\n")
-    worker.rejections.stop_after = 1
+    worker.rejections.stop_after(1)
     with pytest.raises(Stopped):
         worker.accept_root()
     assert worker.rejections.reasons[1:] == ["the worker stops"]
@@ -164,7 +197,7 @@ def test_a_worker_that_stops_rejects_everybody(worker: Worker) -> None:
 
 def test_the_limits_hold_for_what_a_greeting_says(worker: Worker) -> None:
     worker.dial(SAID)
-    worker.rejections.stop_after = 1
+    worker.rejections.stop_after(1)
     with pytest.raises(Stopped):
         worker.accept_root(limits=Limits(n_sockets=1))
     [reason] = worker.rejections.reasons

@@ -8,9 +8,10 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -26,6 +27,7 @@ from dllama_worker.errors import NodeError
 from dllama_worker.monitoring import collector
 from dllama_worker.monitoring.messages import MessageCounts
 from dllama_worker.monitoring.monitor import Monitor, WorkerPhase
+from dllama_worker.monitoring.request_loop import _MAX_CLIENTS, RequestLoop
 from dllama_worker.monitoring.server import MetricsServer
 from dllama_worker.node.memory import MemoryNeed
 from dllama_worker.node.profile import ForwardProfile, ProfileSchedule
@@ -183,25 +185,83 @@ def test_health_follows_the_phases_and_other_paths_are_not_there() -> None:
         get(address, "/healthz")
 
 
-def test_a_crowd_of_silent_callers_does_not_pile_up() -> None:
+@contextmanager
+def request_loop(seconds: float = 30.0) -> Iterator[tuple[str, int]]:
+    """A loop that answers with the head it got."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    loop = RequestLoop(listener, lambda head, caller: b"got " + head, seconds)
+    address = listener.getsockname()
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    try:
+        yield address
+    finally:
+        loop.stop()
+        thread.join(30)
+
+
+def call(address: tuple[str, int], *, source: str = "127.0.0.1", said: bytes = b"") -> socket.socket:
+    sock = socket.create_connection(address, timeout=30, source_address=(source, 0))
+    sock.sendall(said)
+    return sock
+
+
+def is_closed(sock: socket.socket) -> bool:
+    try:
+        return sock.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def test_a_crowd_of_silent_callers_keeps_nobody_out() -> None:
     server = MetricsServer("127.0.0.1", 0, Monitor())
     address = server.start()
-    silent = [socket.create_connection(address, timeout=30) for _ in range(9)]
+    with ExitStack() as stack:
+        stack.callback(server.close)
+        silent = [stack.enter_context(call(address)) for _ in range(_MAX_CLIENTS + 5)]
+        assert get(f"{address[0]}:{address[1]}", "/healthz") == (200, "listening\n")
+        assert all(map(is_closed, silent[:6]))  # the oldest made room, for five and for who asks
+
+
+def test_a_crowd_of_one_address_crowds_out_only_itself() -> None:
+    with request_loop() as address, ExitStack() as stack:
+        other = stack.enter_context(call(address, source="127.0.0.2"))
+        crowd = [stack.enter_context(call(address)) for _ in range(_MAX_CLIENTS)]
+        assert is_closed(crowd[0])
+        other.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert other.recv(100) == b"got GET / HTTP/1.0\r\n\r\n"
+
+
+def test_who_drips_has_a_total_of_seconds() -> None:
+    with request_loop(seconds=0.2) as address, call(address) as dripping:
+        assert _sends_until_closed(dripping, b"a", interval=0.02)
+
+
+def test_a_head_without_an_end_is_closed_on() -> None:
+    with request_loop() as address, call(address) as endless:
+        assert _sends_until_closed(endless, bytes(1000))
+
+
+def _sends_until_closed(sock: socket.socket, said: bytes, interval: float = 0.0) -> bool:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            sock.sendall(said)
+        except ConnectionError:
+            return True
+        time.sleep(interval)
+    return False
+
+
+def test_what_is_no_request_gets_an_answer_of_its_own() -> None:
+    server = MetricsServer("127.0.0.1", 0, Monitor())
+    address = server.start()
     try:
-        assert silent[-1].recv(1) == b""  # one too many: hung up on at once
-        silent[0].close()
-        wait_until(lambda: _answers(address), "a free connection")
+        for said, status in ((b"rubbish\r\n\r\n", b"400"), (b"PUT / HTTP/1.1\r\n\r\n", b"501")):
+            with call(address, said=said) as sock, sock.makefile("rb") as answer:
+                assert status in answer.read()
     finally:
-        for sock in silent:
-            sock.close()
         server.close()
-
-
-def _answers(address: tuple[str, int]) -> bool:
-    try:
-        return get(f"{address[0]}:{address[1]}", "/healthz")[0] == 200
-    except OSError:
-        return False
 
 
 # A real worker ---------------------------------------------------------------------------------------
