@@ -26,6 +26,9 @@ __all__ = ["PendingHandshake", "accept_root"]
 #: The maximum of handshakes at the same time. When a new connection comes beyond it, one is rejected.
 _MAX_HANDSHAKES = 64
 
+#: So many are accepted between two looks at those that wait already.
+_MAX_ACCEPTS = 64
+
 #: How TLS begins (RFC 8446, section 5.1); no greeting does.
 _TLS = b"\x16\x03"
 
@@ -110,10 +113,10 @@ class _Handshakes:
             for fd in self._ready():
                 if fd == self._wakeup.fileno():
                     raise Stopped
-                if fd == self._listener.fileno():
-                    fd = self._accept()
-                if fd in self._handshakes and (greeting := self._read(fd)) is not None:
-                    return self._handshakes.pop(fd), greeting
+                readable = self._accept() if fd == self._listener.fileno() else (fd,)
+                for fd in readable:
+                    if fd in self._handshakes and (greeting := self._read(fd)) is not None:
+                        return self._handshakes.pop(fd), greeting
             self._reject_late()
 
     def end(self, reason: str, keep: Callable[[PendingHandshake, str], None] | None = None) -> None:
@@ -130,18 +133,22 @@ class _Handshakes:
         timeout = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000 + 1
         return [fd for fd, _ in self._poll.poll(timeout)]
 
-    def _accept(self) -> int:
-        """Accept a connection; return its descriptor where no poller sees what has come, else -1."""
-        pending = self._listener.accept()
-        if pending is None:
-            return -1
-        self.go_on(PendingHandshake(pending, Connection(Role.WORKER, limits=self._limits), 0.0))
-        if len(self._handshakes) > _MAX_HANDSHAKES:
-            gone = first_to_go(
-                self._handshakes.values(), lambda one: one.pending.host, lambda one: one.has_begun
-            )
-            self._reject(gone.pending.fileno(), f"{_MAX_HANDSHAKES} others wait who have not greeted")
-        return pending.fileno() if pending.holds_bytes else -1
+    def _accept(self) -> list[int]:
+        """Accept some connections; return the descriptors of those where no poller sees what has come."""
+        unseen = []
+        for _ in range(_MAX_ACCEPTS):
+            pending = self._listener.accept()
+            if pending is None:
+                break
+            self.go_on(PendingHandshake(pending, Connection(Role.WORKER, limits=self._limits), 0.0))
+            if pending.holds_bytes:
+                unseen.append(pending.fileno())
+            if len(self._handshakes) > _MAX_HANDSHAKES:
+                gone = first_to_go(
+                    self._handshakes.values(), lambda one: one.pending.host, lambda one: one.has_begun
+                )
+                self._reject(gone.pending.fileno(), f"{_MAX_HANDSHAKES} others wait who have not greeted")
+        return unseen
 
     def go_on(self, handshake: PendingHandshake) -> None:
         """Run one that has perhaps begun; its time begins anew."""

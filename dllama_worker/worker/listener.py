@@ -24,6 +24,10 @@ __all__ = ["Listener", "Network"]
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
+#: Connections that wait in the kernel to be accepted. In a flood an honest one waits there for its turn; what does
+#: not fit is dropped, and comes again after a second.
+_BACKLOG = 1024
+
 #: Log lines about rejected connections: so many at once, then one every so many seconds.
 _LINES_AT_ONCE = 10
 _SECONDS_A_LINE = 5.0
@@ -64,7 +68,7 @@ class Listener:
             host, port = self._address
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             try:
-                self._listener = socket.create_server((host, port), family=family, backlog=64)
+                self._listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
             except OSError as error:
                 advice = "choose another --host or --port"
                 raise cannot_listen(str(Endpoint(host, port)), error, advice) from error
