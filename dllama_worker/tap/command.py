@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from types import FrameType
 from typing import IO, TYPE_CHECKING
 
 from dllama_proto.command_line import CommandParser
@@ -24,6 +23,7 @@ from dllama_proto.messages import Peer
 from dllama_proto.terminal import print_line
 from dllama_worker.arguments import argument
 from dllama_worker.errors import UsageError
+from dllama_worker.signals import on_end_signal
 
 if TYPE_CHECKING:
     from dllama_worker.tap.proxy import Route
@@ -206,9 +206,6 @@ def run_tap(arguments: argparse.Namespace) -> int:
     make_parser().parse_args(shown)  # what is wrong with them is told now, not by another process later
     ends: SimpleQueue[int] = SimpleQueue()
 
-    def stop(signum: int, frame: FrameType | None) -> None:
-        ends.put(ExitCode.DONE)
-
     def viewer_ended(code: int) -> None:
         if record.is_closed:
             return
@@ -236,8 +233,7 @@ def run_tap(arguments: argparse.Namespace) -> int:
             stack.callback(viewer.wait)
             record.add(viewer.sink)
         stack.callback(record.close)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
+        stack.enter_context(on_end_signal(partial(ends.put, ExitCode.DONE)))
         for route in routes:
             server = TapServer(route, record, _tell, dict(arguments.peers))
             stack.callback(server.close)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from types import FrameType
 
 from dllama_proto.command_line import CommandParser
 from dllama_proto.endpoint import Endpoint, repeated
@@ -16,6 +14,7 @@ from dllama_proto.exit_codes import ExitCode
 from dllama_proto.terminal import print_line
 from dllama_worker.arguments import argument
 from dllama_worker.errors import UsageError
+from dllama_worker.signals import on_end_signal
 from dllama_worker.tls_flags import add_tls_flags, tls_files
 
 __all__ = ["main", "make_parser"]
@@ -113,12 +112,8 @@ def main(argv: Sequence[str]) -> int:
     contexts = load_tls(files)
     end = threading.Event()
 
-    def stop(signum: int, frame: FrameType | None) -> None:
-        end.set()
-
     with ExitStack() as stack:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)
+        stack.enter_context(on_end_signal(end.set))
         for listen, to, accepts_tls in routes:
             server = TunnelServer(listen, to, contexts, _tell, accepts_tls=accepts_tls)
             stack.callback(server.close)

@@ -181,7 +181,7 @@ class WorkerSession:
             throughput.report(self._report)
 
     def drain(self) -> bool:
-        """Have :meth:`run` end after the forward that runs; tell whether one does. For signal handlers."""
+        """Have :meth:`run` end after the forward that runs; tell whether one does. Safe from any thread."""
         self._is_draining = True
         return self._is_evaluating
 

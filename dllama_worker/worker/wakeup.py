@@ -1,4 +1,4 @@
-"""How one thread, or a signal handler, ends another thread's wait: a descriptor that becomes readable."""
+"""How one thread ends another thread's wait: a descriptor that becomes readable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Wakeup:
         return self._receiver.fileno()
 
     def set(self) -> None:
-        """Make it readable; safe from any thread and from a signal handler, also once it is closed."""
+        """Make it readable; safe from any thread, also once it is closed."""
         with contextlib.suppress(OSError):
             self._sender.send(b"\0")
 

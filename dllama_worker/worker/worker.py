@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import gc
-import signal
 import threading
 from ipaddress import ip_address
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 
 from dllama_proto.endpoint import Endpoint
 from dllama_proto.exit_codes import ExitCode, exit_code
@@ -19,6 +18,7 @@ from dllama_worker.node.kernels import choose_kernels, tell_compute
 from dllama_worker.node.tls import load_tls
 from dllama_worker.node.tracing import Tracer
 from dllama_worker.report import Report
+from dllama_worker.signals import on_end_signal
 from dllama_worker.worker.link_watch import Stopped
 from dllama_worker.worker.network import NetworkClient
 from dllama_worker.worker.options import DEFAULT_HOST, DEFAULT_PORT, WorkerOptions
@@ -163,7 +163,7 @@ class Worker:
         self._network.disconnect(failure)
 
     def drain(self) -> None:
-        """End after the forward that runs, if one does, else now; called again, now. For signal handlers."""
+        """End after the forward that runs, if one does, else now; called again, now. Safe from any thread."""
         session = self._session
         if self._stopping.is_set() or session is None or not session.drain():
             self.stop()
@@ -173,7 +173,7 @@ class Worker:
         self._report.info("draining", "ending after this forward; a second signal ends it at once")
 
     def stop(self) -> None:
-        """Make whatever runs end now; safe from any thread and from a signal handler."""
+        """Make whatever runs end now; safe from any thread."""
         self._stopping.set()
         self._monitor.drain()
         self._network.interrupt()
@@ -299,19 +299,15 @@ def run_worker(options: WorkerOptions, report: Report, *, once: bool) -> int:
     except Exception as error:
         return report.failure("cannot_start", error)
 
-    def stop(signum: int, frame: FrameType | None) -> None:
-        worker.drain()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    try:
-        if once:
-            worker.announce()
-            return worker.serve_once()
-        worker.serve_forever()
-    except Exception as error:
-        return report.failure("cannot_start", error)
-    finally:
-        worker.close()
-        report.info("stopped", "stopped")
+    with on_end_signal(worker.drain):
+        try:
+            if once:
+                worker.announce()
+                return worker.serve_once()
+            worker.serve_forever()
+        except Exception as error:
+            return report.failure("cannot_start", error)
+        finally:
+            worker.close()
+            report.info("stopped", "stopped")
     return ExitCode.DONE

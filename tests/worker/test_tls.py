@@ -43,10 +43,6 @@ def _refusal(address: Endpoint, dialling: ssl.SSLContext | None) -> str:
     return str(caught.value)
 
 
-def _lines(report: Collected) -> str:
-    return "\n".join(message for _, message, _ in report.told)
-
-
 def _dialling(cluster: str | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -87,29 +83,29 @@ def test_a_root_without_a_good_certificate_is_turned_away(
     report = Collected()
     with _serving(files_of(OURS), report) as address:
         message = _refusal(address, _dialling(cluster))
+        report.wait_for(logged)
     assert re.search(told, message), message
-    assert logged in _lines(report)
 
 
 def test_plain_against_tls() -> None:
     report = Collected()
     with _serving(files_of(OURS), report) as address:
         assert "refuses: this worker speaks TLS only" in _refusal(address, None)
-    assert "does not speak TLS: start it with --tls-cert" in _lines(report)
+        report.wait_for("does not speak TLS: start it with --tls-cert")
 
 
 def test_tls_against_plain() -> None:
     report = Collected()
     with _serving(None, report) as address:
         assert "during the TLS handshake" in _refusal(address, _dialling(OURS))
-    assert "speaks TLS and this worker does not" in _lines(report)
+        report.wait_for("speaks TLS and this worker does not")
 
 
 def test_a_worker_of_another_cluster_is_not_greeted() -> None:
     report = Collected()
     with _serving(files_of(FOREIGN), report) as address:
         assert "not from the authority in --tls-ca" in _refusal(address, _dialling(OURS))
-    assert "refuses this node's certificate" in _lines(report)
+        report.wait_for("refuses this node's certificate")
 
 
 def test_who_says_nothing_keeps_nobody_out_and_is_turned_away() -> None:
@@ -122,7 +118,7 @@ def test_who_says_nothing_keeps_nobody_out_and_is_turned_away() -> None:
             pass
         idle.settimeout(5)
         assert idle.recv(1) == b""
-    assert "no TLS handshake within 0.3 s" in _lines(report)
+        report.wait_for("no TLS handshake within 0.3 s")
 
 
 @pytest.mark.parametrize(
