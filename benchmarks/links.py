@@ -25,7 +25,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from dllama_worker.model.reader import open_model
+from dllama_worker.model.open_options import OpenOptions
+from dllama_worker.model.opening import open_model
 from dllama_worker.root.layout import sync_type_of
 from dllama_worker.root.planning.demand import Demand, count_demand
 from dllama_worker.root.planning.estimate import sync_seconds
@@ -210,7 +211,7 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="*", default=[100, 20], help="Mbit/s")
     parser.add_argument("--steps", type=int, default=24)
     options = parser.parse_args()
-    header = open_model(options.model, 256).header
+    header = open_model(options.model, OpenOptions(256)).header
     netem = has_netem()
     print(f"{options.model.name}, delays by {'netem' if netem else 'a router of our own'}\n")
     print(

@@ -36,7 +36,7 @@ class FileKind:
 _MARKS: tuple[tuple[bytes, FileKind], ...] = (
     (MODEL_MAGIC.to_bytes(4, "little"), FileKind("a model (.m file)", _SWAPPED)),
     (TOKENIZER_MAGIC.to_bytes(4, "little"), FileKind("a tokenizer (.t file)", _SWAPPED)),
-    (b"GGUF", FileKind("a GGUF file", f"llama.cpp's format; {_CONVERT_MODEL}")),
+    (b"GGUF", FileKind("a GGUF file", "dllama-root takes it as --model")),
     (b"tjgg", FileKind("a GGML file", f"llama.cpp's old format; {_CONVERT_MODEL}")),
     (b"lmgg", FileKind("a GGML file", f"llama.cpp's old format; {_CONVERT_MODEL}")),
     (b"PK\x03\x04", FileKind("a zip archive", f"unpack it; if it is PyTorch's .pth or .bin: {_CONVERT_MODEL}")),
@@ -68,7 +68,10 @@ def recognise_file(head: bytes) -> FileKind | None:
         if head.startswith(mark):
             return kind
     if head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= _MAX_SAFETENSORS_HEADER:
-        return FileKind("a safetensors file", _CONVERT_MODEL)
+        return FileKind(
+            "a safetensors file",
+            "dllama-root takes the folder that it is in, with its config.json, as --model",
+        )
     pointer = _LFS.match(head)
     if pointer:
         return FileKind(

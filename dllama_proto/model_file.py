@@ -196,4 +196,4 @@ def _shapes(header: ModelHeader) -> Iterator[_Shape]:
         yield WeightName.NORM_0, layer, None, FloatType.F32, 1, header.dim
         yield WeightName.NORM_1, layer, None, FloatType.F32, 1, header.dim
     yield WeightName.FINAL_NORM, 0, None, FloatType.F32, 1, header.dim
-    yield WeightName.LOGITS, 0, None, stored, header.vocab_size, header.dim
+    yield WeightName.LOGITS, 0, None, header.logits_float_type, header.vocab_size, header.dim

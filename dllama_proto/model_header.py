@@ -43,8 +43,8 @@ _NORM_EPSILON = {5: float(np.float32(1e-5)), 6: float(np.float32(1e-6))}
 class ModelHeader:
     """The shape of a model. Made by :meth:`from_pairs`; ``pairs`` are the file's own, in its order.
 
-    ``seq_len`` is the context this run uses, ``orig_seq_len`` the model's. Floats have float32 precision,
-    as they travel.
+    ``seq_len`` is the context this run uses, ``orig_seq_len`` the model's. Floats have float32 precision, as they
+    travel. ``logits_float_type`` is that of the classifier's weight: in a .m file the same as of all matmuls.
     """
 
     version: int
@@ -70,6 +70,7 @@ class ModelHeader:
     head_dim: int
     norm_epsilon: float
     moe_hidden_dim: int
+    logits_float_type: FloatType
     pairs: tuple[tuple[ModelKey, int], ...]
 
     @classmethod
@@ -108,6 +109,7 @@ class ModelHeader:
             head_dim=values.size(ModelKey.HEAD_DIM),
             norm_epsilon=values.norm_epsilon(),
             moe_hidden_dim=values.size(ModelKey.MOE_HIDDEN_DIM),
+            logits_float_type=values.code(ModelKey.WEIGHT_FLOAT_TYPE, FloatType),
             pairs=tuple((ModelKey(key), value) for key, value in pairs),
         )
         if header.head_dim == 0:
@@ -160,6 +162,15 @@ class ModelHeader:
         if max_seq_len <= 0 or max_seq_len >= self.seq_len:
             return self
         return replace(self, seq_len=max_seq_len)
+
+    def with_logits(self, float_type: FloatType) -> ModelHeader:
+        """Return the same model with a classifier of F32 weights, or of those that all matmuls have.
+
+        Raises ValueError for another type.
+        """
+        if float_type not in (FloatType.F32, self.weight_float_type):
+            raise ValueError(f"expected F32 or {self.weight_float_type.name}, got {float_type.name}")
+        return replace(self, logits_float_type=float_type)
 
 
 _Code = TypeVar("_Code", bound=IntEnum)

@@ -14,7 +14,7 @@ from dllama_proto.enums import OpCode, OpQuantType
 from dllama_proto.formatting import format_bytes
 from dllama_worker.doctor.finding import Finding, Grade
 from dllama_worker.errors import UsageError
-from dllama_worker.model.reader import open_model
+from dllama_worker.model.opening import open_model
 from dllama_worker.node.kernels import choose_kernels
 from dllama_worker.node.machine import (
     cgroup_cores,

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from dllama_ops.table import KernelTable
 from dllama_proto.formatting import counted, format_bytes
-from dllama_worker.model.reader import ModelFile
+from dllama_worker.model.source import ModelSource
 from dllama_worker.node.memory import memory_limit
 from dllama_worker.node.node import Node
 from dllama_worker.node.tracing import Tracer
@@ -32,7 +32,7 @@ class ClusterSetup:
     def __init__(
         self,
         options: ClusterOptions,
-        model: ModelFile,
+        model: ModelSource,
         partition: Partition,
         layout: Layout,
         cluster: Cluster,

@@ -13,7 +13,7 @@ from dllama_proto.enums import FloatType
 from dllama_proto.formatting import counted
 from dllama_proto.model_header import ModelHeader
 from dllama_worker.errors import UsageError
-from dllama_worker.model.reader import ModelFile
+from dllama_worker.model.source import ModelSource
 from dllama_worker.report import Report
 from dllama_worker.root.options import ClusterOptions
 from dllama_worker.root.planning.choose import check_fit, choose_partition
@@ -42,7 +42,7 @@ class Decision:
 
 
 def decide_partition(
-    options: ClusterOptions, model: ModelFile, sync_type: FloatType, table: KernelTable, report: Report
+    options: ClusterOptions, model: ModelSource, sync_type: FloatType, table: KernelTable, report: Report
 ) -> Partition:
     """Return the partition of a session, having said what it is unless it is the C++ root's.
 
@@ -91,7 +91,7 @@ def decide_by_speed(
 
 def _measured(
     options: ClusterOptions,
-    model: ModelFile,
+    model: ModelSource,
     sync_type: FloatType,
     memory: Sequence[int] | None,
     table: KernelTable,

@@ -13,6 +13,7 @@ from dllama_proto.command_line import CommandParser
 from dllama_proto.version import VersionAction
 from dllama_worker import timeouts
 from dllama_worker.arguments import EachOnce, at_least, endpoint, not_negative, patience
+from dllama_worker.model.open_options import WeightChoice
 from dllama_worker.node_flags import add_compute_flags, add_ignored_flags, add_log_flags, add_trace_flag
 from dllama_worker.root.arguments import add_split_arguments, split_of
 from dllama_worker.root.options import CHAT_TEMPLATES, RootOptions
@@ -144,7 +145,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("model").add_argument
-    add("--model", type=Path, metavar="PATH", help=".m file (default: the demo model)")
+    add("--model", type=Path, metavar="PATH", help=".m or .gguf file (default: the demo model)")
     add("--tokenizer", type=Path, metavar="PATH", help=".t file (default: the demo tokenizer)")
     add(
         "--max-seq-len",
@@ -152,6 +153,22 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="N",
         help="limit the context to N tokens, to save memory (default: the model's)",
+    )
+    add(
+        "--weight-float-type",
+        type=WeightChoice,
+        choices=tuple(WeightChoice),
+        default=WeightChoice.AUTO,
+        help="what the weights of a model that is no .m file are loaded as (default: q40 where they are stored "
+        "in up to 5 bits, else f32, which loses nothing)",
+    )
+    add(
+        "--logits-float-type",
+        type=WeightChoice,
+        choices=tuple(WeightChoice),
+        default=WeightChoice.AUTO,
+        help="the same for the last matrix, which makes the logits; f32 is better and slower (default: as the "
+        "weights, but f32 for a small one that is stored in more than 4 bits)",
     )
     add(
         "--buffer-float-type",
@@ -235,6 +252,8 @@ def options_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
         seed=int(time.time()) if seed is None else seed,
         buffer_float_type=arguments.buffer_float_type,
         max_seq_len=arguments.max_seq_len,
+        weight_float_type=arguments.weight_float_type,
+        logits_float_type=arguments.logits_float_type,
         n_threads=arguments.nthreads,
         workers=tuple(arguments.workers),
         local_workers=arguments.local_workers,

@@ -9,6 +9,7 @@ from pathlib import Path
 from dllama_proto.endpoint import Endpoint
 from dllama_worker import timeouts
 from dllama_worker.errors import UsageError
+from dllama_worker.model.open_options import OpenOptions, WeightChoice
 from dllama_worker.node.machine import default_threads
 from dllama_worker.node.tls import TlsFiles
 from dllama_worker.sharding.split import EVEN, Split
@@ -23,20 +24,22 @@ CHAT_TEMPLATES = ("llama2", "llama3", "deepSeek3", "chatml")
 class ClusterOptions:
     """Which model, on which cluster.
 
-    ``model`` and ``tokenizer`` None mean the demo model. ``buffer_float_type`` None follows the model's weights.
-    ``memory`` is how many bytes each node has, the root first, or one number for all; None leaves it open.
-    ``stream_weights`` False sends none: the workers have their own copy of the model. A worker may be silent for
-    ``sync_timeout`` seconds during a forward; the root waits for ``wait`` seconds for workers that are not there
-    yet, and tries for ``reconnect`` seconds to connect again to one that is lost.
-    ``trace`` is the file to write a timeline to, ``tls`` names the files for links with TLS.
-    ``n_threads`` are those of the root and of each local worker; 0 becomes the physical cores
-    that this process may use, shared out among them.
+    ``model`` and ``tokenizer`` None mean the demo model. ``weight_float_type`` and ``logits_float_type`` say what
+    a model that is no .m file is loaded as; ``buffer_float_type`` None follows the weights. ``memory`` is how many
+    bytes each node has, the root first, or one number for all; None leaves it open. ``stream_weights`` False sends
+    none: the workers have their own copy of the model. A worker may be silent for ``sync_timeout`` seconds during
+    a forward; the root waits for ``wait`` seconds for workers that are not there yet, and tries for ``reconnect``
+    seconds to connect again to one that is lost. ``trace`` is the file to write a timeline to, ``tls`` names the
+    files for links with TLS. ``n_threads`` are those of the root and of each local worker; 0 becomes the physical
+    cores that this process may use, shared out among them.
     """
 
     model: Path | None = None
     tokenizer: Path | None = None
     buffer_float_type: str | None = None
     max_seq_len: int = 0
+    weight_float_type: WeightChoice = WeightChoice.AUTO
+    logits_float_type: WeightChoice = WeightChoice.AUTO
     n_threads: int = 0
     workers: tuple[Endpoint, ...] = ()
     local_workers: int = 0
@@ -54,6 +57,11 @@ class ClusterOptions:
         """Decide how many threads compute, where nobody has."""
         if not self.n_threads:
             object.__setattr__(self, "n_threads", default_threads(1 + self.local_workers))
+
+    @property
+    def open_options(self) -> OpenOptions:
+        """How the model is opened."""
+        return OpenOptions(self.max_seq_len, self.weight_float_type, self.logits_float_type)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from dllama_proto.enums import FloatType
 from dllama_worker import timeouts
 from dllama_worker.demo import MODEL_PATH, TOKENIZER_PATH
 from dllama_worker.errors import UsageError
-from dllama_worker.model.reader import ModelFile, open_model
+from dllama_worker.model.opening import open_model
+from dllama_worker.model.source import ModelSource
 from dllama_worker.node.kernels import choose_kernels, tell_compute
 from dllama_worker.node.memory import check_memory, memory_limit, memory_need
 from dllama_worker.node.tls import load_tls
@@ -41,7 +42,7 @@ class RootSession:
 
     inference: Inference
     tokenizer: Tokenizer
-    model: ModelFile
+    model: ModelSource
     cluster: Cluster
     local_workers: LocalWorkers
     load_seconds: float
@@ -56,7 +57,7 @@ RequestCheck = Callable[[Tokenizer, int], None]
 class SessionPlan:
     """All that is known before the session's cluster is connected: what is computed, with what, and where."""
 
-    model: ModelFile
+    model: ModelSource
     tokenizer: Tokenizer
     table: KernelTable
     partition: Partition
@@ -127,18 +128,18 @@ def plan_session(options: ClusterOptions, report: Report, check: RequestCheck | 
     return SessionPlan(model, tokenizer, table, partition, layout)
 
 
-def _open_files(options: ClusterOptions, report: Report) -> tuple[ModelFile, Tokenizer]:
+def _open_files(options: ClusterOptions, report: Report) -> tuple[ModelSource, Tokenizer]:
     model_path, tokenizer_path = options.model, options.tokenizer
     if model_path is None or tokenizer_path is None:
         model_path, tokenizer_path = Path(MODEL_PATH), Path(TOKENIZER_PATH)
         report.info("demo_model", "no --model: using the small demo model that comes with this package")
-    model = open_model(model_path, options.max_seq_len)
+    model = open_model(model_path, options.open_options)
     tokenizer = load_tokenizer(tokenizer_path)
     check_vocabulary(tokenizer, tokenizer_path, model.header, model_path)
     return model, tokenizer
 
 
-def _sync_type(options: ClusterOptions, model: ModelFile) -> FloatType:
+def _sync_type(options: ClusterOptions, model: ModelSource) -> FloatType:
     if options.buffer_float_type is not None:
         return FloatType[options.buffer_float_type.upper()]
     return sync_type_of(model.header.weight_float_type)
@@ -152,7 +153,7 @@ def _open_trace(options: ClusterOptions, report: Report, stack: ExitStack) -> Tr
     return tracer
 
 
-def _local_workers(options: ClusterOptions, model: ModelFile) -> LocalWorkers:
+def _local_workers(options: ClusterOptions, model: ModelSource) -> LocalWorkers:
     return LocalWorkers(
         options.local_workers,
         n_threads=options.n_threads,

@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, as_c
 from dllama_proto.events import Ack, WeightsEnd
 from dllama_worker import timeouts
 from dllama_worker.errors import PeerLost, PeerRefused
-from dllama_worker.model.reader import ModelFile
+from dllama_worker.model.source import ModelSource
 from dllama_worker.node.channel import Channel
 from dllama_worker.node.node import Node
 from dllama_worker.root.cluster import Cluster
@@ -23,14 +23,14 @@ __all__ = ["count_weight_bytes", "load_weights"]
 _LOOK_INTERVAL = 0.25
 
 
-def count_weight_bytes(model: ModelFile, partition: Partition, nodes: Iterable[int]) -> int:
+def count_weight_bytes(model: ModelSource, partition: Partition, nodes: Iterable[int]) -> int:
     """Return the bytes that :func:`load_weights` will move for these nodes."""
     pieces = (piece for node in nodes for piece in node_weight_pieces(model.header, partition, node))
     return sum(piece.header.n_bytes for piece in pieces)
 
 
 def load_weights(
-    model: ModelFile,
+    model: ModelSource,
     pieces: Callable[[int], Iterable[WeightPiece]],
     root: Node | None,
     cluster: Cluster,
@@ -84,7 +84,7 @@ def _check(futures: list[Future[None]], cluster: Cluster) -> None:
 
 
 def _load_own(
-    root: Node, pieces: Iterable[WeightPiece], model: ModelFile, moved: Callable[[int], None]
+    root: Node, pieces: Iterable[WeightPiece], model: ModelSource, moved: Callable[[int], None]
 ) -> None:
     for piece in pieces:
         header = piece.header
@@ -94,7 +94,7 @@ def _load_own(
 
 
 def _send(
-    channel: Channel, pieces: Iterable[WeightPiece], model: ModelFile, moved: Callable[[int], None]
+    channel: Channel, pieces: Iterable[WeightPiece], model: ModelSource, moved: Callable[[int], None]
 ) -> None:
     """Send one worker its pieces and the end, and wait until it is ready."""
     look_at = time.monotonic() + _LOOK_INTERVAL

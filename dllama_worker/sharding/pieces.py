@@ -18,7 +18,7 @@ from dllama_proto.messages import WeightHeader
 from dllama_proto.model_file import TensorEntry, tensor_entries
 from dllama_proto.model_header import ModelHeader
 from dllama_proto.names import WeightName, is_of_layer
-from dllama_worker.model.reader import ModelFile
+from dllama_worker.model.source import ModelSource
 from dllama_worker.sharding.partition import NodeShare, Partition
 from dllama_worker.sharding.slicing import TensorSlice
 
@@ -38,11 +38,11 @@ class WeightPiece:
     header: WeightHeader
     slice: TensorSlice | None
 
-    def data(self, model: ModelFile) -> memoryview:
+    def data(self, model: ModelSource) -> memoryview:
         """Return the bytes: a view of the file, or a copy for slices of columns."""
         return memoryview(bytes(self.header.n_bytes)) if self.slice is None else self.slice.data(model)
 
-    def portions(self, model: ModelFile) -> Iterator[tuple[int, memoryview]]:
+    def portions(self, model: ModelSource) -> Iterator[tuple[int, memoryview]]:
         """Yield the same bytes a few at a time, each with its offset in the weight.
 
         What has been used is released from memory, so a file of any size takes little of it.

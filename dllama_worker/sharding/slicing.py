@@ -16,7 +16,7 @@ import numpy as np
 from dllama_proto.enums import FloatType
 from dllama_proto.floats import BLOCK_SIZE, n_bytes
 from dllama_proto.model_file import TensorEntry
-from dllama_worker.model.reader import ModelFile
+from dllama_worker.model.source import ModelSource
 
 __all__ = ["TensorSlice", "block_size"]
 
@@ -76,15 +76,13 @@ class TensorSlice:
             rows = range(start, min(start + n_rows, self.rows.stop))
             yield TensorSlice(self.entry, rows, self.columns)
 
-    def view(self, model: ModelFile) -> np.ndarray[Any, np.dtype[Any]]:
-        """View the slice in the file, shape (rows, columns) or (rows, columns / 32) blocks."""
+    def view(self, model: ModelSource) -> np.ndarray[Any, np.dtype[Any]]:
+        """Return the slice, (rows, columns) or (rows, columns / 32) blocks: a view of the file if it can be."""
         unit = block_size(self.entry.float_type)
-        units = model.units(self.entry)
-        return units[
-            self.rows.start : self.rows.stop, self.columns.start // unit : self.columns.stop // unit
-        ]
+        units = model.rows(self.entry, self.rows)
+        return units[:, self.columns.start // unit : self.columns.stop // unit]
 
-    def data(self, model: ModelFile) -> memoryview:
+    def data(self, model: ModelSource) -> memoryview:
         """Return the slice's bytes as they travel: a view of the file, or a copy where it has gaps."""
         packed = np.ascontiguousarray(self.view(model))
         return packed.reshape(-1).view(np.uint8).data

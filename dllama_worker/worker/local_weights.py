@@ -14,7 +14,7 @@ import numpy as np
 from dllama_proto.formatting import counted
 from dllama_proto.messages import NetConfig, NodeConfig
 from dllama_worker.errors import UsageError, WeightMismatch
-from dllama_worker.model.reader import ModelFile
+from dllama_worker.model.source import ModelSource
 from dllama_worker.sharding.apportion import partition_evenly
 from dllama_worker.sharding.pieces import WeightPiece, node_weight_pieces
 
@@ -24,7 +24,7 @@ __all__ = ["LocalWeights"]
 class LocalWeights:
     """This node's part of a model file. Raises UsageError where the file cannot be what the root has."""
 
-    def __init__(self, model: ModelFile, net: NetConfig, config: NodeConfig) -> None:
+    def __init__(self, model: ModelSource, net: NetConfig, config: NodeConfig) -> None:
         self._model = model
         partition = partition_evenly(model.header, net.n_nodes)
         self._pieces: dict[tuple[str, int], list[WeightPiece]] = {}

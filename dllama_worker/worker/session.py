@@ -11,7 +11,7 @@ from dllama_proto.formatting import counted, format_bytes
 from dllama_proto.messages import ControlPacket, Greeting, WeightHeader
 from dllama_proto.sync_plan import plan_link
 from dllama_worker.errors import InternalError, PeerLost, WeightMismatch
-from dllama_worker.model.reader import ModelFile
+from dllama_worker.model.source import ModelSource
 from dllama_worker.monitoring.monitor import Monitor
 from dllama_worker.node.memory import memory_limit, memory_need
 from dllama_worker.node.node import Node
@@ -45,7 +45,7 @@ class WorkerSession:
         table: KernelTable,
         report: Report,
         monitor: Monitor,
-        model: ModelFile | None = None,
+        model: ModelSource | None = None,
         tracer: Tracer | None = None,
     ) -> None:
         if network.root is None:

@@ -11,7 +11,7 @@ from types import TracebackType
 from dllama_proto.endpoint import Endpoint
 from dllama_proto.exit_codes import ExitCode, exit_code
 from dllama_worker.errors import MachineError, UsageError
-from dllama_worker.model.reader import open_model
+from dllama_worker.model.opening import open_model
 from dllama_worker.monitoring.monitor import Monitor
 from dllama_worker.monitoring.server import MetricsServer
 from dllama_worker.node.kernels import choose_kernels, tell_compute

@@ -18,7 +18,7 @@ from dllama_proto.enums import FloatType
 from dllama_proto.events import Ack, AckKind, WeightsEnd
 from dllama_proto.messages import NetConfig, NodeConfig
 from dllama_worker.demo import MODEL_PATH, TOKENIZER_PATH
-from dllama_worker.model.reader import open_model
+from dllama_worker.model.opening import open_model
 from dllama_worker.node.kernels import choose_kernels
 from dllama_worker.node.node import Node
 from dllama_worker.node.transport import PendingConnection

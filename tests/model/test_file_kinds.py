@@ -44,8 +44,8 @@ _LFS = (
     b"oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 4920739232\n"
 )
 _KINDS = [
-    (b"GGUF" + struct.pack("<IQQ", 3, 291, 24), "a GGUF file", "convert-hf.py"),
-    (_safetensors(), "a safetensors file", "convert-hf.py"),
+    (b"GGUF" + struct.pack("<IQQ", 3, 291, 24), "a GGUF file", "dllama-root takes it as --model"),
+    (_safetensors(), "a safetensors file", "dllama-root takes the folder"),
     (_zip(), "a zip archive", "unpack it"),
     (b"<!DOCTYPE html>\n<html><head><title>Sign in", "a web page", "/resolve/"),
     (b"\xef\xbb\xbf\n <HTML lang=en>", "a web page", "/resolve/"),
@@ -143,8 +143,8 @@ def test_of_another_kind_of_file_only_the_beginning_is_read() -> None:
     ],
 )
 def test_every_command_that_opens_one_says_so_in_one_line(module: str, line: str, tmp_path: Path) -> None:
-    odd = tmp_path / "model.gguf"
-    odd.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 291, 24))
+    odd = tmp_path / "model.bin"
+    odd.write_bytes(b"lmgg" + struct.pack("<IQQ", 3, 291, 24))
     words = line.format(
         odd=odd, model=MODEL_PATH, tokenizer=TOKENIZER_PATH, capture=GOLDEN / "captures/tiny-q40-2n.pcap.gz"
     )
@@ -154,5 +154,5 @@ def test_every_command_that_opens_one_says_so_in_one_line(module: str, line: str
     )  # fmt: skip
     [complaint] = [said for said in done.stderr.splitlines() if "error: " in said]
     assert f"{odd}: " in complaint
-    assert "got a GGUF file (not a " in complaint
+    assert "got a GGML file (not a " in complaint
     assert done.returncode == 2

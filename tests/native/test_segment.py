@@ -25,7 +25,8 @@ from dllama_ops import (
 )
 from dllama_ops.segments import SequentialSegment
 from dllama_proto.enums import FloatType, OpCode, OpQuantType
-from dllama_worker.model.reader import ModelFile, open_model
+from dllama_worker.model.opening import open_model
+from dllama_worker.model.source import ModelSource
 from dllama_worker.node.binding import bind
 from dllama_worker.node.memory import NodeMemory
 from dllama_worker.root.layout import build_layout
@@ -43,7 +44,7 @@ Logits = npt.NDArray[np.float32]
 
 
 @cache
-def _model(name: str) -> ModelFile:
+def _model(name: str) -> ModelSource:
     return open_model(MODELS / name)
 
 

@@ -21,8 +21,8 @@ from dllama_proto.verify import verify_net_config, verify_node_config
 from dllama_worker import Worker
 from dllama_worker.demo import MODEL_PATH
 from dllama_worker.errors import PeerLost, UsageError
+from dllama_worker.model.opening import open_model
 from dllama_worker.model.presets import preset_header
-from dllama_worker.model.reader import open_model
 from dllama_worker.node.binding import bind
 from dllama_worker.node.kernels import choose_kernels
 from dllama_worker.node.memory import NodeMemory

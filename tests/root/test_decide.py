@@ -9,8 +9,8 @@ import pytest
 from dllama_proto.enums import FloatType
 from dllama_worker.demo import MODEL_PATH
 from dllama_worker.errors import UsageError
+from dllama_worker.model.opening import open_model
 from dllama_worker.model.presets import preset_header
-from dllama_worker.model.reader import open_model
 from dllama_worker.node.kernels import choose_kernels
 from dllama_worker.report import Report
 from dllama_worker.root.decide import decide_by_speed

@@ -19,7 +19,7 @@ import pytest
 from dllama_proto.enums import FloatType
 from dllama_proto.floats import Q40_BLOCK, dequantize_q40
 from dllama_worker.demo import MODEL_PATH, TOKENIZER_PATH
-from dllama_worker.model.reader import open_model
+from dllama_worker.model.opening import open_model
 
 REPOSITORY = Path(__file__).parents[2]
 EXPECTED = json.loads((REPOSITORY / "tests/data/demo/expected.json").read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ import pytest
 from dllama_proto.exit_codes import ExitCode
 from dllama_proto.tokenizer_file import TokenizerFile, decode_tokenizer, encode_tokenizer
 from dllama_worker.demo import MODEL_PATH, TOKENIZER_PATH
-from dllama_worker.model.reader import ModelFile
+from dllama_worker.model.m_file import ModelFile
 from dllama_worker.root.cli import main
 
 _DEMO = decode_tokenizer(Path(TOKENIZER_PATH).read_bytes())
@@ -92,7 +92,7 @@ def test_nobody_is_dialled_and_nothing_read(
     def no_weights(*arguments: object) -> None:
         pytest.fail("weights were read")
 
-    monkeypatch.setattr(ModelFile, "units", no_weights)
+    monkeypatch.setattr(ModelFile, "rows", no_weights)
     line, complaint = _CASES[case]
     port = listener.getsockname()[1]
     names = {"model": MODEL_PATH, "address": f"127.0.0.1:{port}", "port": port} | files

@@ -14,7 +14,8 @@ from dllama_proto.limits import Limits
 from dllama_proto.model_file import encode_model_header, tensor_entries
 from dllama_proto.model_header import ArchType, HiddenAct, ModelHeader, ModelKey
 from dllama_proto.verify import verify_net_config, verify_node_config
-from dllama_worker.model.reader import ModelFile, open_model
+from dllama_worker.model.opening import open_model
+from dllama_worker.model.source import ModelSource
 from dllama_worker.node.binding import bind
 from dllama_worker.node.kernels import choose_kernels
 from dllama_worker.node.memory import NodeMemory
@@ -104,7 +105,7 @@ def _layout(header: ModelHeader, partition: Partition) -> Layout:
     return build_layout(header, partition, sync, n_batches=2)
 
 
-def _model(header: ModelHeader, directory: str) -> ModelFile:
+def _model(header: ModelHeader, directory: str) -> ModelSource:
     """Write a model of random bytes: only where they go matters here."""
     *_, last = tensor_entries(header)
     size = last.offset + last.n_bytes - header.header_size
@@ -118,8 +119,11 @@ def test_slices_put_together_are_the_model_byte_for_byte(data: st.DataObject, he
     partition = data.draw(partitions(header))
     with tempfile.TemporaryDirectory() as directory:
         model = _model(header, directory)
-        held = {entry: np.zeros(model.units(entry).shape, np.int64) for entry in model.tensors.values()}
-        whole = {entry: np.zeros_like(model.units(entry)) for entry in held}
+        held = {
+            entry: np.zeros(model.rows(entry, range(entry.d)).shape, np.int64)
+            for entry in model.tensors.values()
+        }
+        whole = {entry: np.zeros_like(model.rows(entry, range(entry.d))) for entry in held}
         unit = {entry: block_size(entry.float_type) for entry in held}
         for node in range(partition.n_nodes):
             for piece in node_weight_pieces(header, partition, node):
@@ -136,7 +140,7 @@ def test_slices_put_together_are_the_model_byte_for_byte(data: st.DataObject, he
                 whole[entry][at] = part.reshape(held[entry][at].shape)
         working = sum(bool(share.q_heads) for share in partition.shares)
         for entry, count in held.items():
-            assert whole[entry].tobytes() == model.units(entry).tobytes(), entry
+            assert whole[entry].tobytes() == model.rows(entry, range(entry.d)).tobytes(), entry
             if entry.name in ("block_matmul_k", "block_matmul_v"):
                 assert 1 <= count.min() <= count.max() <= min(working, header.kv_group)
             elif entry.name == "embedding" or entry.name.startswith(("block_matmul", "final_matmul")):

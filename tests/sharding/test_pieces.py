@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dllama_proto.enums import FloatType
-from dllama_worker.model.reader import ModelFile, open_model
+from dllama_worker.model.opening import open_model
+from dllama_worker.model.source import ModelSource
 from dllama_worker.model.synthetic import write_model
 from dllama_worker.root.layout import build_layout
 from dllama_worker.sharding.partition import even_partition
@@ -17,7 +18,7 @@ from tests.helpers.captures import CASES, load
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], ModelFile]:
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], ModelSource]:
     """Models of the recordings, written again."""
     directory: Path = tmp_path_factory.mktemp("models")
     kinds = {(load(case).info["preset"], load(case).info["weights"]) for case in CASES}
@@ -30,7 +31,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Mo
     return opened
 
 
-def _stream(model: ModelFile, pieces: list[WeightPiece]) -> bytes:
+def _stream(model: ModelSource, pieces: list[WeightPiece]) -> bytes:
     parts = []
     for piece in pieces:
         header, name = piece.header, piece.header.name.encode() + b"\0"
@@ -45,7 +46,7 @@ def _stream(model: ModelFile, pieces: list[WeightPiece]) -> bytes:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_streams_are_those_of_the_recorded_c_plus_plus_root(
-    case: str, models: dict[tuple[str, str], ModelFile]
+    case: str, models: dict[tuple[str, str], ModelSource]
 ) -> None:
     session = load(case)
     model = models[session.info["preset"], session.info["weights"]]
@@ -60,7 +61,7 @@ def test_streams_are_those_of_the_recorded_c_plus_plus_root(
 @pytest.mark.parametrize("kind", [("gqa", "q40"), ("qwen3_moe", "q40"), ("qwen3_moe", "f32")])
 @pytest.mark.parametrize("n_nodes", [1, 2, 4])
 def test_every_weight_of_every_node_is_filled_exactly_once(
-    kind: tuple[str, str], n_nodes: int, models: dict[tuple[str, str], ModelFile]
+    kind: tuple[str, str], n_nodes: int, models: dict[tuple[str, str], ModelSource]
 ) -> None:
     header = models[kind].header
     partition = even_partition(header, n_nodes)

@@ -12,7 +12,7 @@ import pytest
 from dllama_worker import Worker
 from dllama_worker.demo import MODEL_PATH
 from dllama_worker.errors import NodeError, UsageError, WeightMismatch
-from dllama_worker.model.reader import open_model
+from dllama_worker.model.opening import open_model
 
 REPOSITORY = Path(__file__).parents[2]
 

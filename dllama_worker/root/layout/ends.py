@@ -23,18 +23,22 @@ def first_segment(shape: NodeShape) -> SegmentConfig:
 
 
 def last_segment(shape: NodeShape, buffers: Buffers) -> SegmentConfig:
-    """Add up, norm, and multiply with this node's rows of the classifier; the root collects the slices."""
-    at = buffers.at
+    """Add up, norm, and multiply with this node's rows of the classifier; the root collects the slices.
+
+    A classifier of F32 weights takes the rows as they are, also where those of other matmuls are quantised.
+    """
+    at, header = buffers.at, shape.header
+    rows = at.y if header.logits_float_type is FloatType.F32 else at.yq
     segment = SegmentBuilder(shape)
     segment.op(OpCode.MERGE_ADD, "final_merge_add", pipe(Pipe.ZQ), buffer(at.x))
     segment.norm(WeightName.FINAL_NORM, "final_norm_pre", at.x, at.y, at.inv_rms, shape.norm_weight())
-    segment.cast("final_cast_y", buffer(at.y), buffer(at.yq))
+    segment.cast("final_cast_y", buffer(at.y), buffer(rows))
     segment.op(
         OpCode.MATMUL,
         WeightName.LOGITS,
-        buffer(at.yq),
+        buffer(rows),
         buffer(at.logits),
-        weight=shape.weight(shape.header.dim, shape.vocab0),
+        weight=Size3D.of(header.logits_float_type, y=header.dim, x=shape.vocab0),
         config=MatmulConfig(0, 0, 0),
     )
     segment.cast("final_cast_logits", buffer(at.logits), pipe(Pipe.LG, sliced=True))

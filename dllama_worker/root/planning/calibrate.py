@@ -15,7 +15,7 @@ from dllama_proto.floats import n_bytes
 from dllama_proto.messages import ControlPacket, NetConfig, NodeConfig
 from dllama_worker import timeouts
 from dllama_worker.errors import PeerLost
-from dllama_worker.model.reader import ModelFile
+from dllama_worker.model.source import ModelSource
 from dllama_worker.node.channel import Channel
 from dllama_worker.node.node import Node
 from dllama_worker.node.sync import NetworkSynchronizer
@@ -61,7 +61,7 @@ class SyncTimes:
 
 
 def measure_syncs(
-    model: ModelFile,
+    model: ModelSource,
     partition: Partition,
     sync_type: FloatType,
     cluster: Cluster,
@@ -105,7 +105,7 @@ def measure_syncs(
 
 
 def measure_pace(
-    model: ModelFile,
+    model: ModelSource,
     sync_type: FloatType,
     cluster: Cluster,
     table: KernelTable,

@@ -10,7 +10,7 @@ from typing import TypeVar
 from dllama_ops.table import KernelTable
 from dllama_proto.enums import FloatType
 from dllama_worker import timeouts
-from dllama_worker.model.reader import ModelFile
+from dllama_worker.model.source import ModelSource
 from dllama_worker.node.tls import load_tls
 from dllama_worker.report import Report
 from dllama_worker.root.cluster import Cluster
@@ -46,7 +46,7 @@ class ClusterSpeed:
 
 def measure_cluster(
     options: ClusterOptions,
-    model: ModelFile,
+    model: ModelSource,
     partition: Partition,
     sync_type: FloatType,
     memory: Sequence[int] | None,

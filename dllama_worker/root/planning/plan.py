@@ -10,8 +10,9 @@ from dllama_proto.even_split import even_node_counts
 from dllama_proto.model_header import ModelHeader
 from dllama_proto.model_shapes import MODEL_SHAPES
 from dllama_worker.errors import UsageError
+from dllama_worker.model.open_options import OpenOptions
+from dllama_worker.model.opening import open_model
 from dllama_worker.model.presets import preset_header
-from dllama_worker.model.reader import open_model
 from dllama_worker.root.layout import sync_type_of
 from dllama_worker.root.planning.choose import choose_partition
 from dllama_worker.root.planning.demand import Demand, count_demand
@@ -54,7 +55,7 @@ class Plan:
 def header_of(model: str, weights: str, max_seq_len: int = 0) -> ModelHeader:
     """Return the header of a model file, or of a preset. Raises UsageError."""
     if Path(model).exists():
-        return open_model(Path(model), max_seq_len).header
+        return open_model(Path(model), OpenOptions(max_seq_len)).header
     try:
         header = preset_header(model, FloatType[weights.upper()])
     except ValueError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dllama_proto.formatting import counted, format_bytes
-from dllama_worker.model.reader import ModelFile
+from dllama_worker.model.source import ModelSource
 from dllama_worker.report import Report
 from dllama_worker.root.options import ClusterOptions
 from dllama_worker.root.planning.estimate import TokenTime
@@ -13,7 +13,7 @@ from dllama_worker.sharding.partition import Partition
 __all__ = ["report_even_split", "report_expected", "report_measured", "report_model", "report_split"]
 
 
-def report_model(report: Report, model: ModelFile) -> None:
+def report_model(report: Report, model: ModelSource) -> None:
     """Tell what will be loaded, before that takes its time."""
     header = model.header
     experts = (
@@ -28,6 +28,11 @@ def report_model(report: Report, model: ModelFile) -> None:
         bytes=model.n_bytes,
         seq_len=header.seq_len,
     )
+    if model.conversions:
+        need = format_bytes(model.n_weight_bytes)
+        report.info(
+            "conversions", f"weights are loaded as {need}: {model.conversions}", bytes=model.n_weight_bytes
+        )
 
 
 def report_even_split(report: Report, partition: Partition) -> None:

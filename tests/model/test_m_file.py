@@ -15,7 +15,9 @@ from dllama_proto.floats import bytes_to_values
 from dllama_proto.tokenizer_file import decode_tokenizer
 from dllama_worker import demo
 from dllama_worker.errors import UsageError
-from dllama_worker.model.reader import ModelFile, open_model
+from dllama_worker.model.open_options import OpenOptions
+from dllama_worker.model.opening import open_model
+from dllama_worker.model.source import ModelSource
 from dllama_worker.model.synthetic import main, write_model, write_tokenizer
 from dllama_worker.sharding.slicing import TensorSlice, block_size
 from tests.helpers.captures import CASES, GOLDEN, load
@@ -23,7 +25,7 @@ from tests.helpers.captures import CASES, GOLDEN, load
 _MODELS = {kind: open_model(GOLDEN / "models" / f"tiny-{kind}.m") for kind in ("f32", "q40")}
 
 
-def _raw_rows(model: ModelFile, name: str, layer: int = 0) -> list[bytes]:
+def _raw_rows(model: ModelSource, name: str, layer: int = 0) -> list[bytes]:
     entry = model.tensors[name, layer, None]
     data = model.path.read_bytes()[entry.offset : entry.offset + entry.n_bytes]
     size = len(data) // entry.d
@@ -34,18 +36,18 @@ def test_tensors_are_views_of_the_file() -> None:
     model = open_model(demo.MODEL_PATH)
     assert model.n_bytes == demo.MODEL_PATH.stat().st_size
     for entry in model.tensors.values():
-        units = model.units(entry)
+        units = model.rows(entry, range(entry.d))
         assert units.base is not None
         assert not units.flags.writeable
         assert units.shape[0] == entry.d
         assert units.nbytes == entry.n_bytes
-    norm = model.units(model.tensors["final_norm", 0, None])
+    norm = model.rows(model.tensors["final_norm", 0, None], range(1))
     assert norm.shape == (1, 256)
     assert np.isfinite(norm).all()
 
 
 def test_the_context_is_cut_where_asked() -> None:
-    assert open_model(demo.MODEL_PATH, max_seq_len=100).header.seq_len == 100
+    assert open_model(demo.MODEL_PATH, OpenOptions(max_seq_len=100)).header.seq_len == 100
 
 
 @pytest.mark.parametrize("kind", ["f32", "q40"])
@@ -58,7 +60,7 @@ def test_row_slices_are_the_rows_bytes_and_no_copy(kind: str, data: st.DataObjec
     taken = part.data(model)
     assert bytes(taken) == b"".join(_raw_rows(model, "block_matmul_k", 1)[start:stop])
     assert len(taken) == part.n_bytes
-    assert np.shares_memory(np.frombuffer(taken, np.uint8), model.units(part.entry))
+    assert np.shares_memory(np.frombuffer(taken, np.uint8), model.rows(part.entry, range(part.entry.d)))
 
 
 @pytest.mark.parametrize("kind", ["f32", "q40"])

@@ -1,0 +1,50 @@
+"""Which tensor of a GGUF file is which weight of a model (llama.cpp's ``gguf-py/gguf/tensor_mapping.py``).
+
+Rows are stored as nodes take them, [outputs][inputs]; heads of ``llama`` are interleaved already, as its ROPE
+wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from dllama_proto.model_file import TensorEntry
+from dllama_proto.names import WeightName
+
+__all__ = ["tensor_name"]
+
+_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        WeightName.EMBEDDING: "token_embd.weight",
+        WeightName.Q: "blk.{layer}.attn_q.weight",
+        WeightName.K: "blk.{layer}.attn_k.weight",
+        WeightName.V: "blk.{layer}.attn_v.weight",
+        WeightName.WO: "blk.{layer}.attn_output.weight",
+        WeightName.MOE_GATE: "blk.{layer}.ffn_gate_inp.weight",
+        WeightName.W1: "blk.{layer}.ffn_gate.weight",
+        WeightName.W2: "blk.{layer}.ffn_down.weight",
+        WeightName.W3: "blk.{layer}.ffn_up.weight",
+        WeightName.NORM_Q: "blk.{layer}.attn_q_norm.weight",
+        WeightName.NORM_K: "blk.{layer}.attn_k_norm.weight",
+        WeightName.NORM_0: "blk.{layer}.attn_norm.weight",
+        WeightName.NORM_1: "blk.{layer}.ffn_norm.weight",
+        WeightName.FINAL_NORM: "output_norm.weight",
+        WeightName.LOGITS: "output.weight",
+    }
+)
+
+#: All experts of a layer are in one tensor, one after another.
+_EXPERTS: Mapping[str, str] = MappingProxyType(
+    {
+        WeightName.W1: "blk.{layer}.ffn_gate_exps.weight",
+        WeightName.W2: "blk.{layer}.ffn_down_exps.weight",
+        WeightName.W3: "blk.{layer}.ffn_up_exps.weight",
+    }
+)
+
+
+def tensor_name(entry: TensorEntry) -> str:
+    """Return the name of the tensor that an entry's rows are in."""
+    names = _NAMES if entry.expert is None else _EXPERTS
+    return names[entry.name].format(layer=entry.layer)

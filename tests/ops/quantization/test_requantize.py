@@ -1,0 +1,53 @@
+"""Q40 blocks as model converters make them."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
+
+from dllama_ops.quantization.requantize import quantize_like_converter
+from dllama_proto.floats import dequantize_q40
+
+
+def _converted(group: np.ndarray) -> bytes:
+    """One block, by what the converter's source says, value by value."""
+    high, low = group.max(), group.min()
+    d = np.float32(low if -low > high else high) / np.float32(-8)
+    inverse = np.float32(1) / d if d != 0 else np.float32(0)
+    codes = [int(min(15, max(0, value * inverse + np.float32(8.5)))) for value in group]
+    packed = [first | second << 4 for first, second in zip(codes[:16], codes[16:], strict=True)]
+    return struct.pack("<e16B", np.float16(d), *packed)
+
+
+@given(
+    st_numpy.arrays(
+        np.float32,
+        st.integers(1, 4).map(lambda n: 32 * n),
+        elements=st.floats(-1000, 1000, width=32, allow_subnormal=False),
+    )
+)
+def test_blocks_are_the_converter_s(values: np.ndarray) -> None:
+    with np.errstate(all="ignore"):
+        expected = b"".join(map(_converted, values.reshape(-1, 32)))
+        assert quantize_like_converter(values).tobytes() == expected
+
+
+def test_what_was_q40_stays_so_to_half_a_step() -> None:
+    values = np.random.default_rng(1).standard_normal(32 * 1000).astype(np.float32)
+    once = dequantize_q40(quantize_like_converter(values)).reshape(-1, 32)
+    steps = np.abs(values.reshape(-1, 32)).max(axis=1, keepdims=True) / 8
+    # The value at the other end may be cut by up to a whole step.
+    assert (np.abs(once - values.reshape(-1, 32)) <= 1.01 * steps).all()
+    assert np.median(np.abs(once - values.reshape(-1, 32)) / steps) < 0.3
+
+
+def test_close_to_llama_cpp_s() -> None:
+    gguf = pytest.importorskip("gguf")
+    values = np.random.default_rng(2).standard_normal(32 * 4096).astype(np.float32)
+    theirs = gguf.quants.quantize(values, gguf.GGMLQuantizationType.Q4_0)
+    assert quantize_like_converter(values).tobytes() == theirs.tobytes()
