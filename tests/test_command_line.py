@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
         ("dllama_worker", "doctor --port 70000", "dllama-worker doctor"),
         ("dllama_worker.root", "", "dllama-root"),
         ("dllama_worker.root", "chat --temperature -1", "dllama-root chat"),
-        ("dllama_worker.root", "chat --model x.m", "dllama-root chat"),
+        ("dllama_worker.root", "chat --tokenizer x.t", "dllama-root chat"),
         ("dllama_worker.root", "plan --model gqa", "dllama-root plan"),
         ("dllama_worker.model.synthetic", "--frobnicate", "python -m dllama_worker.model.synthetic"),
     ],

@@ -15,7 +15,7 @@ import numpy as np
 from dllama_proto.enums import ArchType, FloatType, RopeType
 from dllama_proto.model_header import HiddenAct, ModelHeader, ModelKey
 
-__all__ = ["ModelDescription", "RopeScaling"]
+__all__ = ["Llama3Scaling", "ModelDescription"]
 
 #: The exponents that a header can say (C++ ``convertNormEpsilon``), by what they stand for.
 _EPSILONS = {float(np.float32(1e-5)): 5, float(np.float32(1e-6)): 6}
@@ -24,7 +24,7 @@ _DEFAULT_EPSILON = float(np.float32(1e-5))
 
 
 @dataclass(frozen=True, slots=True)
-class RopeScaling:
+class Llama3Scaling:
     """How Llama 3.1 stretches its rotations."""
 
     factor: float
@@ -50,7 +50,7 @@ class ModelDescription:
     n_active_experts: int = 0
     moe_hidden_dim: int | None = None
     rope_theta: float | None = None
-    rope_scaling: RopeScaling | None = None
+    rope_scaling: Llama3Scaling | None = None
     head_dim: int | None = None
     norm_epsilon: float | None = None
 

@@ -28,6 +28,9 @@ class ModelSource(ABC):
     #: What the format is called, for people.
     kind: str
 
+    #: What a file says beside its weights, by the format's own keys: a GGUF file has its tokenizer there.
+    metadata: Mapping[str, Any] = MappingProxyType({})
+
     def __init__(self, path: Path, header: ModelHeader) -> None:
         self.path = path
         self.header = header

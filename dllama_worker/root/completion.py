@@ -18,7 +18,7 @@ from dllama_worker.root.options import GenerationOptions
 from dllama_worker.root.prompt_cache import PromptCache
 from dllama_worker.root.sampler import Sampler
 from dllama_worker.root.stop_strings import StopStrings
-from dllama_worker.root.tokenizer import Tokenizer
+from dllama_worker.tokenizer.interface import Tokenizer
 
 __all__ = ["BUSY", "Completion", "StopReason", "Timings"]
 
@@ -126,7 +126,7 @@ class Completion:
         self._characters = getincrementaldecoder("utf-8")("replace")
         self._stop_strings = StopStrings(options.stop)
         self._stop_tokens = frozenset(options.stop_tokens)
-        self._end_tokens = frozenset() if options.ignore_eos else frozenset(tokenizer.file.eos_ids)
+        self._end_tokens = frozenset() if options.ignore_eos else frozenset(tokenizer.vocabulary.eos_ids)
         self._shown: list[str] = []
         self._n_reused = 0
         self._first_token_seconds = 0.0

@@ -145,8 +145,23 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("model").add_argument
-    add("--model", type=Path, metavar="PATH", help=".m or .gguf file (default: the demo model)")
-    add("--tokenizer", type=Path, metavar="PATH", help=".t file (default: the demo tokenizer)")
+    add(
+        "--model",
+        type=Path,
+        metavar="PATH",
+        help=".m or .gguf file, or a Hugging Face folder (default: the demo model)",
+    )
+    add(
+        "--tokenizer",
+        type=Path,
+        metavar="PATH",
+        help=".t file, tokenizer.json or its folder (default: the model's own; a .m file has none)",
+    )
+    add(
+        "--cpp-tokens",
+        action="store_true",
+        help="read a .t file as the C++ program does, also where its model has other tokens",
+    )
     add(
         "--max-seq-len",
         type=at_least(0),
@@ -238,8 +253,8 @@ def options_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
 
     Raises OSError where the prompt's file cannot be read.
     """
-    if (arguments.model is None) != (arguments.tokenizer is None):
-        parser.error("--model and --tokenizer belong together: give both, or neither for the demo model")
+    if arguments.model is None and arguments.tokenizer is not None:
+        parser.error("--tokenizer belongs to a model: give --model, too, or neither for the demo model")
     seed = getattr(arguments, "seed", None)
     return RootOptions(
         command=arguments.command,
@@ -254,6 +269,7 @@ def options_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
         max_seq_len=arguments.max_seq_len,
         weight_float_type=arguments.weight_float_type,
         logits_float_type=arguments.logits_float_type,
+        cpp_tokens=arguments.cpp_tokens,
         n_threads=arguments.nthreads,
         workers=tuple(arguments.workers),
         local_workers=arguments.local_workers,

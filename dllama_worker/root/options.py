@@ -24,14 +24,15 @@ CHAT_TEMPLATES = ("llama2", "llama3", "deepSeek3", "chatml")
 class ClusterOptions:
     """Which model, on which cluster.
 
-    ``model`` and ``tokenizer`` None mean the demo model. ``weight_float_type`` and ``logits_float_type`` say what
-    a model that is no .m file is loaded as; ``buffer_float_type`` None follows the weights. ``memory`` is how many
-    bytes each node has, the root first, or one number for all; None leaves it open. ``stream_weights`` False sends
-    none: the workers have their own copy of the model. A worker may be silent for ``sync_timeout`` seconds during
-    a forward; the root waits for ``wait`` seconds for workers that are not there yet, and tries for ``reconnect``
-    seconds to connect again to one that is lost. ``trace`` is the file to write a timeline to, ``tls`` names the
-    files for links with TLS. ``n_threads`` are those of the root and of each local worker; 0 becomes the physical
-    cores that this process may use, shared out among them.
+    ``model`` None means the demo model, ``tokenizer`` None the model's own. ``weight_float_type`` and
+    ``logits_float_type`` say what a model that is no .m file is loaded as; ``buffer_float_type`` None follows the
+    weights. With ``cpp_tokens`` a .t file gives the C++ program's tokens. ``memory`` is how many bytes each node
+    has, the root first, or one number for all; None leaves it open. ``stream_weights`` False sends none: the
+    workers have their own copy of the model. A worker may be silent for ``sync_timeout`` seconds during a forward;
+    the root waits for ``wait`` seconds for workers that are not there yet, and tries for ``reconnect`` seconds to
+    connect again to one that is lost. ``trace`` is the file to write a timeline to, ``tls`` names the files for
+    links with TLS. ``n_threads`` are those of the root and of each local worker; 0 becomes the physical cores that
+    this process may use, shared out among them.
     """
 
     model: Path | None = None
@@ -40,6 +41,7 @@ class ClusterOptions:
     max_seq_len: int = 0
     weight_float_type: WeightChoice = WeightChoice.AUTO
     logits_float_type: WeightChoice = WeightChoice.AUTO
+    cpp_tokens: bool = False
     n_threads: int = 0
     workers: tuple[Endpoint, ...] = ()
     local_workers: int = 0

@@ -14,7 +14,7 @@ from dllama_worker.errors import UsageError
 from dllama_worker.root.chat import choose_template
 from dllama_worker.root.dial import addresses_of
 from dllama_worker.root.options import RootOptions
-from dllama_worker.root.tokenizer import Tokenizer
+from dllama_worker.tokenizer.interface import Tokenizer
 
 __all__ = ["check_request", "check_vocabulary", "check_workers"]
 

@@ -16,8 +16,8 @@ from dllama_worker.root.completion import BUSY, Completion
 from dllama_worker.root.options import ClusterOptions, GenerationOptions
 from dllama_worker.root.prompt_cache import PromptCache
 from dllama_worker.root.session import RootSession, open_session
-from dllama_worker.root.tokenizer import Tokenizer
 from dllama_worker.sharding.split import EVEN, Split, parse_split
+from dllama_worker.tokenizer.interface import Tokenizer
 
 __all__ = ["Root"]
 
@@ -214,8 +214,8 @@ def _split(split: str | Split) -> Split:
 
 
 def _checked(options: ClusterOptions) -> ClusterOptions:
-    if (options.model is None) != (options.tokenizer is None):
-        raise UsageError("model and tokenizer belong together: give both, or neither for the demo model")
+    if options.model is None and options.tokenizer is not None:
+        raise UsageError("tokenizer belongs to a model: give model, too, or neither for the demo model")
     if (twice := repeated(options.workers)) is not None:
         raise UsageError(f"workers: {twice} is there twice: name each once")
     for name, least in (("local_workers", 0), ("max_seq_len", 0)):

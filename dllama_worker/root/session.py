@@ -6,14 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from dllama_ops.table import KernelTable
 from dllama_proto.enums import FloatType
 from dllama_worker import timeouts
-from dllama_worker.demo import MODEL_PATH, TOKENIZER_PATH
 from dllama_worker.errors import UsageError
-from dllama_worker.model.opening import open_model
 from dllama_worker.model.source import ModelSource
 from dllama_worker.node.kernels import choose_kernels, tell_compute
 from dllama_worker.node.memory import check_memory, memory_limit, memory_need
@@ -26,12 +23,13 @@ from dllama_worker.root.decide import decide_partition
 from dllama_worker.root.inference import Inference
 from dllama_worker.root.layout import Layout, build_layout, sync_type_of
 from dllama_worker.root.local_workers import LocalWorkers
+from dllama_worker.root.model_files import open_model_files
 from dllama_worker.root.options import ClusterOptions
 from dllama_worker.root.planning.split_report import report_even_split, report_model
-from dllama_worker.root.preconditions import check_vocabulary, check_workers
+from dllama_worker.root.preconditions import check_workers
 from dllama_worker.root.reconnect import reconnector
-from dllama_worker.root.tokenizer import Tokenizer, load_tokenizer
 from dllama_worker.sharding.partition import Partition
+from dllama_worker.tokenizer.interface import Tokenizer
 
 __all__ = ["RootSession", "SessionPlan", "open_session", "plan_session"]
 
@@ -116,7 +114,7 @@ def plan_session(options: ClusterOptions, report: Report, check: RequestCheck | 
     check_workers(options.workers)
     if options.tls is not None:
         load_tls(options.tls)  # what is wrong with the files is told before anything is started
-    model, tokenizer = _open_files(options, report)
+    model, tokenizer = open_model_files(options, report)
     if check is not None:
         check(tokenizer, model.header.seq_len)
     table = choose_kernels(options.kernels, report)
@@ -126,17 +124,6 @@ def plan_session(options: ClusterOptions, report: Report, check: RequestCheck | 
     layout = build_layout(model.header, partition, sync_type)
     check_memory(memory_need(layout.net, layout.nodes[0]), memory_limit(None))
     return SessionPlan(model, tokenizer, table, partition, layout)
-
-
-def _open_files(options: ClusterOptions, report: Report) -> tuple[ModelSource, Tokenizer]:
-    model_path, tokenizer_path = options.model, options.tokenizer
-    if model_path is None or tokenizer_path is None:
-        model_path, tokenizer_path = Path(MODEL_PATH), Path(TOKENIZER_PATH)
-        report.info("demo_model", "no --model: using the small demo model that comes with this package")
-    model = open_model(model_path, options.open_options)
-    tokenizer = load_tokenizer(tokenizer_path)
-    check_vocabulary(tokenizer, tokenizer_path, model.header, model_path)
-    return model, tokenizer
 
 
 def _sync_type(options: ClusterOptions, model: ModelSource) -> FloatType:

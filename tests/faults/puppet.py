@@ -28,9 +28,9 @@ from dllama_worker.root.generation import Generation
 from dllama_worker.root.inference import Inference
 from dllama_worker.root.layout import build_layout
 from dllama_worker.root.sampler import Sampler
-from dllama_worker.root.tokenizer import load_tokenizer
 from dllama_worker.sharding.partition import even_partition
 from dllama_worker.sharding.pieces import node_weight_pieces
+from dllama_worker.tokenizer.opening import load_tokenizer
 
 __all__ = ["ACK", "N_TOKENS", "POINTS", "PROMPT"]
 

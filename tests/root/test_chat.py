@@ -14,7 +14,7 @@ from dllama_worker.errors import UsageError
 from dllama_worker.root.chat import EosDetector, EosState, Message, choose_template
 from dllama_worker.root.chat.forms import FORMS, BuiltInTemplate, recognise_form
 from dllama_worker.root.chat.jinja import JinjaTemplate
-from dllama_worker.root.tokenizer import Tokenizer
+from dllama_worker.tokenizer.greedy import GreedyTokenizer
 from tests.helpers.captures import GOLDEN
 
 _RECORDED = json.loads((GOLDEN.parent / "tokenizer" / "chat.json").read_text(encoding="utf-8"))
@@ -28,9 +28,9 @@ _LLAMA3 = (
 _TALK = [Message("system", "Be brief."), Message("user", "Hello")]
 
 
-def _tokenizer(chat_template: str = "", *, add_bos: bool = True) -> Tokenizer:
+def _tokenizer(chat_template: str = "", *, add_bos: bool = True) -> GreedyTokenizer:
     pieces = [b"a", b"<|begin_of_text|>", b"<|eot_id|>", b"<|end_of_text|>"]
-    return Tokenizer(
+    return GreedyTokenizer(
         TokenizerFile.of(
             pieces,
             [0.0] * 4,
@@ -148,7 +148,7 @@ def test_ends_are_found_as_recorded() -> None:
 
 
 def test_a_reply_ends_where_its_end_token_is_spelled_out() -> None:
-    detector = EosDetector.of(_tokenizer().file)
+    detector = EosDetector.of(_tokenizer().vocabulary)
     assert detector.append(0, b"Hi!") is EosState.NOT_EOS
     assert detector.delta() == b"Hi!"
     detector.reset()
@@ -158,7 +158,7 @@ def test_a_reply_ends_where_its_end_token_is_spelled_out() -> None:
 
 
 def test_what_was_kept_back_is_still_there_when_it_was_no_end() -> None:
-    detector = EosDetector.of(_tokenizer().file)
+    detector = EosDetector.of(_tokenizer().vocabulary)
     assert detector.append(0, b"a <|e") is EosState.MAYBE_EOS
     assert detector.delta() == b"a <|e"
     assert detector.append(0, b"lse|> entirely different") is EosState.NOT_EOS
@@ -166,6 +166,6 @@ def test_what_was_kept_back_is_still_there_when_it_was_no_end() -> None:
 
 
 def test_an_end_token_ends_without_any_text() -> None:
-    detector = EosDetector.of(_tokenizer().file)
+    detector = EosDetector.of(_tokenizer().vocabulary)
     assert detector.append(3, None) is EosState.EOS
     assert detector.delta() is None

@@ -59,7 +59,9 @@ def written(session: RootSession, monkeypatch: pytest.MonkeyPatch) -> type[Writt
 
 def pieces_of(session: RootSession, text: str) -> list[int]:
     """The tokens of single bytes, so that strings are spread over as many tokens as can be."""
-    by_byte = {piece: token for token, piece in reversed(list(enumerate(session.tokenizer.file.pieces)))}
+    by_byte = {
+        piece: token for token, piece in reversed(list(enumerate(session.tokenizer.vocabulary.pieces)))
+    }
     return [by_byte[bytes([byte])] for byte in text.encode()]
 
 
@@ -126,7 +128,7 @@ def test_a_token_may_end_inside_a_character(session: RootSession, written: type[
 def test_an_end_token_ends_the_text_unless_it_is_ignored(
     session: RootSession, written: type[Written]
 ) -> None:
-    end = session.tokenizer.file.eos_ids[0]
+    end = session.tokenizer.vocabulary.eos_ids[0]
     a, b = pieces_of(session, "ab")
     written.tokens = [a, end, b]
     completion = complete(session, max_tokens=3)
@@ -165,7 +167,7 @@ def test_the_beginning_of_a_stop_string_is_kept_back_until_it_is_none(
 
 
 def test_an_end_token_shows_what_was_kept_back(session: RootSession, written: type[Written]) -> None:
-    written.tokens = [*pieces_of(session, "a<"), session.tokenizer.file.eos_ids[0]]
+    written.tokens = [*pieces_of(session, "a<"), session.tokenizer.vocabulary.eos_ids[0]]
     assert [*complete(session, stop=("<|end|>",))] == ["a", "<"]
 
 

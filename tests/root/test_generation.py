@@ -214,7 +214,7 @@ def test_a_worker_that_cannot_be_reached_is_named() -> None:
         (["inference", "--prompt", "x", "--workers", "nohost"], "expected HOST:PORT, got 'nohost'"),
         (["inference", "--prompt", "x", "--workers", "a..b:1"], "expected HOST:PORT, got 'a..b:1'"),
         (["inference", "--prompt", "x", "--temperature", "-1"], "expected 0 or more, got -1"),
-        (["inference", "--prompt", "x", "--model", "x.m"], "--model and --tokenizer belong together"),
+        (["inference", "--prompt", "x", "--tokenizer", "x.t"], "--tokenizer belongs to a model"),
         (["inference"], "--prompt"),
         (
             ["inference", "--prompt", "x", "--workers", *(f"127.0.0.1:{port}" for port in range(9, 17))],

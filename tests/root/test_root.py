@@ -208,7 +208,7 @@ def test_closing_ends_a_text() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ({"model": "x.m"}, "model and tokenizer belong together"),
+        ({"tokenizer": "x.t"}, "tokenizer belongs to a model"),
         ({"workers": ["10.0.0.1"]}, "workers: .*add the port"),
         ({"workers": ["10.0.0.1:9990", Endpoint("10.0.0.1", 9990)]}, "is there twice"),
         ({"split": "most"}, "split: expected even, auto"),

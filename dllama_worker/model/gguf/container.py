@@ -78,7 +78,7 @@ class GgufContainer:
 
 def read_container(file: MappedFile) -> GgufContainer:
     """Read everything but the tensors. Raises UsageError naming the file, the place, what is wrong there."""
-    reader = _Reader(file)
+    reader = _GgufReader(file)
     if file.data[:4].tobytes() != _MAGIC:
         reader.fail("the magic number", "GGUF", repr(file.data[:4].tobytes()))
     reader.at = 4
@@ -112,7 +112,7 @@ def read_container(file: MappedFile) -> GgufContainer:
 _Info = tuple[str, tuple[int, ...], GgmlType, int]
 
 
-def _tensor_info(reader: _Reader) -> _Info:
+def _tensor_info(reader: _GgufReader) -> _Info:
     name = reader.string("the name of a tensor", _MAX_NAME)
     n_dims = reader.u32(f"the dimensions of {name!r}")
     if not 1 <= n_dims <= _MAX_DIMS:
@@ -126,7 +126,7 @@ def _tensor_info(reader: _Reader) -> _Info:
     return name, dims, ggml_type, reader.u64(f"the offset of {name!r}")
 
 
-def _placed(reader: _Reader, tensor: GgufTensor) -> GgufTensor:
+def _placed(reader: _GgufReader, tensor: GgufTensor) -> GgufTensor:
     """Return the tensor with its size, once it is known to lie in the file."""
     n_values, block = tensor.n_values, tensor.ggml_type.block_values
     if min(tensor.dims) < 1 or tensor.dims[0] % block:
@@ -143,7 +143,7 @@ def _placed(reader: _Reader, tensor: GgufTensor) -> GgufTensor:
     return GgufTensor(tensor.name, tensor.dims, tensor.ggml_type, tensor.offset, n_bytes)
 
 
-def _check_overlaps(reader: _Reader, tensors: Mapping[str, GgufTensor]) -> None:
+def _check_overlaps(reader: _GgufReader, tensors: Mapping[str, GgufTensor]) -> None:
     end, before = 0, ""
     for tensor in sorted(tensors.values(), key=lambda tensor: tensor.offset):
         if tensor.offset < end:
@@ -151,7 +151,7 @@ def _check_overlaps(reader: _Reader, tensors: Mapping[str, GgufTensor]) -> None:
         end, before = tensor.offset + tensor.n_bytes, tensor.name
 
 
-class _Reader:
+class _GgufReader:
     """Takes values from a file's beginning, one after another."""
 
     def __init__(self, file: MappedFile) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from dllama_proto.enums import ArchType
 from dllama_worker.errors import UsageError
-from dllama_worker.model.description import ModelDescription, RopeScaling
+from dllama_worker.model.description import Llama3Scaling, ModelDescription
 from dllama_worker.model.gguf.shards import GgufModel
 
 __all__ = ["describe"]
@@ -42,7 +42,7 @@ def describe(model: GgufModel, max_seq_len: int = 0) -> ModelDescription:
         raise UsageError(
             f"{model.path}: is a model of architecture {str(name)[:40]!r}: this program knows {', '.join(_ARCHES)}"
         )
-    values = _Values(model.path, model.metadata, str(name))
+    values = _ArchitectureValues(model.path, model.metadata, str(name))
     n_heads = values.count("attention.head_count")
     dim = values.count("embedding_length")
     head_dim = values.optional("attention.key_length")
@@ -89,7 +89,7 @@ def _vocab_size(model: GgufModel) -> int:
     return found[1].dims[1]
 
 
-def _check_window(values: _Values, seq_len: int) -> None:
+def _check_window(values: _ArchitectureValues, seq_len: int) -> None:
     window = values.optional("attention.sliding_window")
     if window and window < seq_len:
         raise UsageError(
@@ -98,7 +98,9 @@ def _check_window(values: _Values, seq_len: int) -> None:
         )
 
 
-def _rope_scaling(model: GgufModel, values: _Values, head_dim: int, theta: float) -> RopeScaling | None:
+def _rope_scaling(
+    model: GgufModel, values: _ArchitectureValues, head_dim: int, theta: float
+) -> Llama3Scaling | None:
     """Return Llama 3.1's scaling where the file has its factors; refuse what scales otherwise."""
     kind = values.text("rope.scaling.type", "none")
     factor = values.real("rope.scaling.factor", 1.0)
@@ -114,7 +116,7 @@ def _rope_scaling(model: GgufModel, values: _Values, head_dim: int, theta: float
             f"expected ({head_dim // 2},) of F32"
         )
     stored = file.data[tensor.offset : tensor.offset + tensor.n_bytes].view("<f4")
-    scaling = RopeScaling(float(stored.max()), _LOW, _HIGH, _ORIGINAL)
+    scaling = Llama3Scaling(float(stored.max()), _LOW, _HIGH, _ORIGINAL)
     if not np.allclose(stored, _factors(scaling, head_dim, theta), rtol=_TOLERANCE):
         raise UsageError(
             f"{values.path}: scales its rotations (tensor 'rope_freqs.weight') otherwise than Llama 3.1, which is "
@@ -123,7 +125,7 @@ def _rope_scaling(model: GgufModel, values: _Values, head_dim: int, theta: float
     return scaling
 
 
-def _factors(scaling: RopeScaling, head_dim: int, theta: float) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _factors(scaling: Llama3Scaling, head_dim: int, theta: float) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return what each frequency is divided by (transformers' ``_compute_llama3_parameters``)."""
     wavelengths = 2 * np.pi * theta ** (np.arange(0, head_dim, 2) / head_dim)
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
@@ -132,7 +134,7 @@ def _factors(scaling: RopeScaling, head_dim: int, theta: float) -> np.ndarray[An
     return factors
 
 
-class _Values:
+class _ArchitectureValues:
     """Typed values of an architecture's keys."""
 
     def __init__(self, path: Path, metadata: Mapping[str, Any], arch: str) -> None:

@@ -35,6 +35,7 @@ def open_gguf(path: Path, options: OpenOptions) -> ConvertedModel:
         return stored
 
     opened = open_converted(path, "GGUF file", description, find, model.n_bytes, options)
+    opened.metadata = model.metadata
     unused = next((name for name in model.tensors if name not in used), None)
     if unused is not None:
         raise UsageError(

@@ -14,7 +14,7 @@ from typing import Any
 from dllama_proto.enums import ArchType
 from dllama_proto.model_header import HiddenAct
 from dllama_worker.errors import UsageError
-from dllama_worker.model.description import ModelDescription, RopeScaling
+from dllama_worker.model.description import Llama3Scaling, ModelDescription
 
 __all__ = ["describe", "read_config"]
 
@@ -49,7 +49,7 @@ def describe(path: Path, config: dict[str, Any], max_seq_len: int = 0) -> ModelD
 
     Raises UsageError for an architecture that no node computes, and for what the ops of the nodes can't do.
     """
-    values = _Values(path, config)
+    values = _ConfigValues(path, config)
     name = values.text("model_type")
     arch = _ARCHES.get(name)
     if arch is None:
@@ -97,7 +97,7 @@ def describe(path: Path, config: dict[str, Any], max_seq_len: int = 0) -> ModelD
     )
 
 
-def _check_window(values: _Values, config: dict[str, Any], seq_len: int) -> None:
+def _check_window(values: _ConfigValues, config: dict[str, Any], seq_len: int) -> None:
     window = values.optional("sliding_window")
     if config.get("use_sliding_window", True) and window and window < seq_len:
         raise UsageError(
@@ -106,7 +106,7 @@ def _check_window(values: _Values, config: dict[str, Any], seq_len: int) -> None
         )
 
 
-def _rope_parameters(values: _Values, config: dict[str, Any]) -> dict[str, Any]:
+def _rope_parameters(values: _ConfigValues, config: dict[str, Any]) -> dict[str, Any]:
     """Return what is said of rotations, wherever it stands."""
     rope: dict[str, Any] = {}
     for key in ("rope_scaling", "rope_parameters"):
@@ -119,7 +119,7 @@ def _rope_parameters(values: _Values, config: dict[str, Any]) -> dict[str, Any]:
     return rope
 
 
-def _rope_scaling(values: _Values, rope: dict[str, Any]) -> RopeScaling | None:
+def _rope_scaling(values: _ConfigValues, rope: dict[str, Any]) -> Llama3Scaling | None:
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind == "default":
         return None
@@ -130,10 +130,10 @@ def _rope_scaling(values: _Values, rope: dict[str, Any]) -> RopeScaling | None:
     if None in numbers or type(original) is not int or not 0 < original <= _MAX:
         raise values.refusal("rope_scaling", "four positive numbers of llama3", rope)
     factor, low, high = (float(number or 0) for number in numbers)
-    return RopeScaling(factor, low, high, original)
+    return Llama3Scaling(factor, low, high, original)
 
 
-def _real(values: _Values, config: dict[str, Any], key: str) -> float | None:
+def _real(values: _ConfigValues, config: dict[str, Any], key: str) -> float | None:
     value = config.get(key)
     if value is None:
         return None
@@ -142,7 +142,7 @@ def _real(values: _Values, config: dict[str, Any], key: str) -> float | None:
     return float(value)
 
 
-class _Values:
+class _ConfigValues:
     """Typed values of a configuration."""
 
     def __init__(self, path: Path, config: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dllama_worker.errors import UsageError
 from dllama_worker.root.chat.conversation import ChatTemplate
 from dllama_worker.root.chat.forms import FORMS, BuiltInTemplate, recognise_form
-from dllama_worker.root.tokenizer import Tokenizer
+from dllama_worker.tokenizer.interface import Tokenizer
 
 __all__ = ["choose_template"]
 
@@ -16,17 +16,17 @@ def choose_template(tokenizer: Tokenizer, form: str | None = None) -> ChatTempla
     Without a form it is the model's own, through Jinja; where Jinja is not installed, the built-in form that
     it looks like. Raises UsageError where there is none.
     """
-    file = tokenizer.file
-    eos = _text(file.pieces[file.eos_ids[0]]) if file.eos_ids else ""
+    vocabulary = tokenizer.vocabulary
+    eos = _text(vocabulary.pieces[vocabulary.eos_ids[0]]) if vocabulary.eos_ids else ""
     if form is not None:
         if form not in FORMS:
             raise UsageError(f"there is no chat template {form!r}, only {', '.join(FORMS)}")
         return BuiltInTemplate(form, eos)
-    if not file.chat_template:
+    source = vocabulary.chat_template
+    if not source:
         raise UsageError(
             f"the tokenizer has no chat template: choose one of {', '.join(FORMS)} with --chat-template"
         )
-    source = _text(file.chat_template)
     try:
         from dllama_worker.root.chat.jinja import JinjaTemplate
     except ImportError as error:
@@ -37,7 +37,9 @@ def choose_template(tokenizer: Tokenizer, form: str | None = None) -> ChatTempla
                 f"{', '.join(FORMS)} with --chat-template"
             ) from error
         return BuiltInTemplate(recognised, eos)
-    return JinjaTemplate(source, bos=_text(file.pieces[file.bos_id]) if file.add_bos else "", eos=eos)
+    bos_id = vocabulary.bos_id
+    bos = _text(vocabulary.pieces[bos_id]) if vocabulary.add_bos and bos_id is not None else ""
+    return JinjaTemplate(source, bos=bos, eos=eos)
 
 
 def _text(piece: bytes) -> str:

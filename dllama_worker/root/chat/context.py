@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dllama_worker.root.chat.conversation import ChatTemplate, Message, Prompt
-from dllama_worker.root.tokenizer import Tokenizer
+from dllama_worker.tokenizer.interface import Tokenizer
 
 __all__ = ["ChatContext", "Reading"]
 

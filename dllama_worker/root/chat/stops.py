@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import IntEnum
 
-from dllama_proto.tokenizer_file import TokenizerFile
+from dllama_worker.tokenizer.interface import Vocabulary
 
 __all__ = ["EosDetector", "EosState"]
 
@@ -37,9 +37,9 @@ class EosDetector:
         self._eos_at: int | None = None
 
     @classmethod
-    def of(cls, file: TokenizerFile) -> EosDetector:
+    def of(cls, vocabulary: Vocabulary) -> EosDetector:
         """Watch for a tokenizer's end tokens, with as much padding as their longest text, as C++ chat does."""
-        stops = [(token, file.pieces[token].partition(b"\0")[0]) for token in file.eos_ids]
+        stops = [(token, vocabulary.pieces[token].partition(b"\0")[0]) for token in vocabulary.eos_ids]
         padding = max((len(text) for _, text in stops), default=0)
         return cls(stops, padding, padding)
 

@@ -136,7 +136,7 @@ class _Chat:
     def _show_reply(self, stream: Iterable[int]) -> tuple[list[int], str]:
         """Write a reply up to the model's end of it; return its tokens and its text."""
         decoder = self._session.tokenizer.decoder()
-        detector = EosDetector.of(self._session.tokenizer.file)
+        detector = EosDetector.of(self._session.tokenizer.vocabulary)
         tokens: list[int] = []
         text = bytearray()
 

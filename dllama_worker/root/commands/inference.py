@@ -20,7 +20,8 @@ def run_inference(session: RootSession, options: RootOptions) -> None:
     """
     output = Output(as_json=options.as_json)
     prompt = options.prompt or ""
-    tokens, leftover = session.tokenizer.encode_with_leftover(prompt)
+    tokens = session.tokenizer.encode(prompt)
+    leftover = session.tokenizer.cpp_leftover(prompt) if options.cpp_prompt_end else None
     last = min(options.steps or session.inference.seq_len, session.inference.seq_len)
     if len(tokens) > last:
         raise UsageError(
@@ -38,7 +39,7 @@ def run_inference(session: RootSession, options: RootOptions) -> None:
                 topp=options.topp,
                 seed=options.seed,
             ),
-            last_token=leftover if options.cpp_prompt_end and len(tokens) > 1 else None,
+            last_token=leftover if len(tokens) > 1 else None,
             stopped=interrupt,
         )
         output.say(prompt)

@@ -19,14 +19,14 @@ def run_perplexity(session: RootSession, options: RootOptions) -> None:
     Raises UsageError where the prompt is too short or the stride too long, KeyboardInterrupt after the summary.
     """
     output = Output(as_json=options.as_json)
-    inference, file = session.inference, session.tokenizer.file
+    inference, pieces = session.inference, session.tokenizer.vocabulary.pieces
     tokens = session.tokenizer.encode(options.prompt or "")
     context = inference.seq_len
     stride = options.stride or max(1, context // 2)
     windows = make_windows(len(tokens), context, stride)
 
     def size(token: int) -> int:
-        return len(file.pieces[token].partition(b"\0")[0])
+        return len(pieces[token].partition(b"\0")[0])
 
     times, score = ForwardTimes(), Score()
     n_evaluated = sum(window.stop - 1 - window.start for window in windows)

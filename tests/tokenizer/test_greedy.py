@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from dllama_proto.tokenizer_file import TokenizerFile, decode_tokenizer
 from dllama_worker import demo
 from dllama_worker.errors import UsageError
-from dllama_worker.root.decoder import complete_utf8
-from dllama_worker.root.tokenizer import Tokenizer, load_tokenizer
+from dllama_worker.tokenizer.decoder import complete_utf8
+from dllama_worker.tokenizer.greedy import GreedyTokenizer
+from dllama_worker.tokenizer.opening import load_tokenizer
 from tests.helpers.captures import CASES, GOLDEN, load
 
 _RECORDED = json.loads((GOLDEN.parent / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))
@@ -24,13 +25,19 @@ _NAMES = [*_FILES, *_RECORDED["vocabularies"]]
 _BYTES = [bytes([byte]) for byte in range(1, 256)]
 
 
+def _load(path: Path) -> GreedyTokenizer:
+    tokenizer = load_tokenizer(path)
+    assert isinstance(tokenizer, GreedyTokenizer)
+    return tokenizer
+
+
 @cache
-def _tokenizer(name: str) -> Tokenizer:
+def _tokenizer(name: str) -> GreedyTokenizer:
     if name in _FILES:
-        return load_tokenizer(_FILES[name])
+        return _load(_FILES[name])
     recorded = _RECORDED["vocabularies"][name]
     after = recorded["after_bytes"]
-    return Tokenizer(
+    return GreedyTokenizer(
         TokenizerFile.of(
             [*_BYTES, *(bytes.fromhex(piece) for piece, _ in after)],
             [*([0.0] * 255), *(float(score) for _, score in after)],
@@ -93,7 +100,7 @@ def test_a_prompt_of_special_tokens_only() -> None:
 def test_broken_utf8_is_tokens_too_and_comes_back() -> None:
     tokenizer = _tokenizer("demo")
     tokens = tokenizer.encode(b"\xff\xfea\x80\xc3", is_start=False)
-    assert b"".join(tokenizer.file.pieces[token] for token in tokens) == b"\xff\xfea\x80\xc3"
+    assert b"".join(tokenizer.vocabulary.pieces[token] for token in tokens) == b"\xff\xfea\x80\xc3"
     # What a shell passes on that is no UTF-8 arrives as surrogates.
     assert tokenizer.encode("\udcff", is_start=False) == tokenizer.encode(b"\xff", is_start=False)
 
@@ -104,12 +111,12 @@ def test_a_long_text_is_encoded_whole() -> None:
         :10_000
     ]
     tokens = tokenizer.encode(text)
-    assert b"".join(tokenizer.file.pieces[token] for token in tokens[1:]) == text.encode()
+    assert b"".join(tokenizer.vocabulary.pieces[token] for token in tokens[1:]) == text.encode()
 
 
 def test_a_byte_without_a_token_is_named() -> None:
     file = TokenizerFile.of([b"a", b"bc", b"<s>"], [0.0] * 3, bos_id=2, eos_ids=[2])
-    tokenizer = Tokenizer(file)
+    tokenizer = GreedyTokenizer(file)
     assert tokenizer.encode("abc", is_start=False) == [0, 1]
     for text, shown in (("az", "7a"), ("ab", "62"), ("b" * 50, "62 62 62 62")):
         with pytest.raises(UsageError, match=f"no token for the bytes {shown} of the text"):
@@ -138,7 +145,7 @@ def test_bytes_that_never_become_a_character_do_not_pile_up() -> None:
 
 def test_end_tokens_are_known() -> None:
     tokenizer = _tokenizer("demo")
-    assert list(tokenizer.file.eos_ids) == [511]
+    assert list(tokenizer.vocabulary.eos_ids) == [511]
 
 
 @pytest.mark.parametrize(
@@ -153,9 +160,9 @@ def test_a_file_that_is_no_tokenizer_is_named(tmp_path: Path, content: bytes | N
         load_tokenizer(path)
 
 
-def _merge_as_defined(tokenizer: Tokenizer, tokens: list[int]) -> list[int]:
+def _merge_as_defined(tokenizer: GreedyTokenizer, tokens: list[int]) -> list[int]:
     """Merge by looking at all pairs each time, which is what the heap must be equal to."""
-    file = tokenizer.file
+    file = tokenizer._file
     regular = {piece: token for token, piece in enumerate(file.pieces[: file.bos_id])}
     while True:
         pairs = [
@@ -178,7 +185,7 @@ def _merge_as_defined(tokenizer: Tokenizer, tokens: list[int]) -> list[int]:
 def test_merging_by_heap_is_merging_by_looking(text: str, unions: list[tuple[str, int]]) -> None:
     pieces = [b"a", b"b", b"c", *(piece.encode() for piece, _ in unions), b"<s>"]
     scores = [0.0, 0.0, 0.0, *(float(score) for _, score in unions), 0.0]
-    tokenizer = Tokenizer(TokenizerFile.of(pieces, scores, bos_id=len(pieces) - 1, eos_ids=[]))
+    tokenizer = GreedyTokenizer(TokenizerFile.of(pieces, scores, bos_id=len(pieces) - 1, eos_ids=[]))
     expected = _merge_as_defined(tokenizer, [b"abc".index(byte) for byte in text.encode()])
     assert tokenizer.encode(text, is_start=False) == expected
 

@@ -6,7 +6,7 @@ kept for the next token, and what can never become one is replaced by U+FFFD.
 
 from __future__ import annotations
 
-from dllama_proto.tokenizer_file import TokenizerFile
+from collections.abc import Sequence
 
 __all__ = ["TokenDecoder", "complete_utf8"]
 
@@ -16,11 +16,13 @@ _REPLACEMENT = "\ufffd".encode()
 class TokenDecoder:
     """Turns a stream of tokens into bytes of valid UTF-8. Made by ``Tokenizer.decoder``."""
 
-    def __init__(self, file: TokenizerFile) -> None:
-        self._file = file
+    def __init__(self, pieces: Sequence[bytes], bos_id: int | None, eos_ids: Sequence[int]) -> None:
+        self._pieces = pieces
+        self._bos_id = bos_id
+        self._eos_ids = frozenset(eos_ids)
         self._pending = b""
         # C++ has a buffer for this many bytes and ends the process when more come.
-        self._max_pending = max(2 * file.max_token_length, 8) + 1
+        self._max_pending = max(2 * max(map(len, pieces), default=0), 8) + 1
 
     def reset(self) -> None:
         """Forget an unfinished character: a new text begins."""
@@ -32,14 +34,13 @@ class TokenDecoder:
         Beginning and end tokens have no text; an end token gives the unfinished bytes before it, as they
         are. Raises ValueError for a token that is not in the vocabulary.
         """
-        file = self._file
-        if not 0 <= token < file.vocab_size:
-            raise ValueError(f"token {token} is not one of {file.vocab_size}")
-        if token == file.bos_id:
+        if not 0 <= token < len(self._pieces):
+            raise ValueError(f"token {token} is not one of {len(self._pieces)}")
+        if token == self._bos_id:
             return None
-        if token in file.eos_ids:
+        if token in self._eos_ids:
             return self._pending or None
-        text, self._pending = complete_utf8(self._pending + file.pieces[token])
+        text, self._pending = complete_utf8(self._pending + self._pieces[token])
         if len(self._pending) > self._max_pending:
             text, self._pending = text + _REPLACEMENT, b""
         return text or None

@@ -10,41 +10,37 @@ from __future__ import annotations
 import heapq
 import itertools
 import re
-from pathlib import Path
+from collections.abc import Collection, Iterator
 
-from dllama_proto.errors import ProtocolError
-from dllama_proto.tokenizer_file import TokenizerFile, read_tokenizer
+from dllama_proto.tokenizer_file import TokenizerFile
 from dllama_worker.errors import UsageError
-from dllama_worker.root.decoder import TokenDecoder
+from dllama_worker.tokenizer.interface import Tokenizer, Vocabulary
 
-__all__ = ["Tokenizer", "load_tokenizer"]
+__all__ = ["GreedyTokenizer", "text_bytes", "vocabulary_of"]
 
 #: C++ merges only what scores better than this.
 _WORST_SCORE = -1e10
 
 
-class Tokenizer:
-    """A vocabulary, ready to encode; :meth:`decoder` makes what turns tokens back into text."""
+class GreedyTokenizer(Tokenizer):
+    """The vocabulary of a .t file, used as the C++ program uses it: no rule parts a text before it is merged."""
 
-    def __init__(self, file: TokenizerFile) -> None:
-        self.file = file
+    def __init__(self, file: TokenizerFile, special: Collection[int] | None = None) -> None:
+        """Take a vocabulary; without ``special``, those from the beginning token on are special, as in C++."""
+        self.vocabulary = vocabulary_of(file)
+        self._file = file
         # In C++ pieces are strings that end at their first NUL.
         self._texts = tuple(piece.partition(b"\0")[0] for piece in file.pieces)
-        self._regular = _regular_ids(self._texts[: file.bos_id])
-        self._special = _special_pattern(file)
-        self._special_ids = {
-            piece: token for token, piece in reversed(list(enumerate(file.pieces))) if token >= file.bos_id
-        }
+        if special is None:
+            special = range(file.bos_id, file.vocab_size)
+            self._regular = _regular_ids(self._texts[: file.bos_id])
+        else:
+            self._regular = {
+                text: token for token, text in enumerate(self._texts) if text and token not in special
+            }
+        self._special_ids = {file.pieces[token]: token for token in sorted(special, reverse=True)}
+        self._special = _special_pattern([file.pieces[token] for token in sorted(special)])
         self._unions: dict[tuple[int, int], int] = {}
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of tokens, special ones included."""
-        return self.file.vocab_size
-
-    def decoder(self) -> TokenDecoder:
-        """Return a new decoder, at the beginning of a text."""
-        return TokenDecoder(self.file)
 
     def encode(self, text: str | bytes, *, is_start: bool = True, special: bool = True) -> list[int]:
         """Return the tokens of a text.
@@ -55,6 +51,19 @@ class Tokenizer:
         """
         return self.encode_with_leftover(text, is_start=is_start, special=special)[0]
 
+    def regular_token(self, text: bytes) -> int | None:
+        """Return the token that is a text, None where there is none."""
+        return self._regular.get(text)
+
+    def special_tokens(self, data: bytes) -> Iterator[tuple[int, int, int]]:
+        """Yield where special tokens are spelled out in a text: start, stop, token."""
+        for match in self._special.finditer(data) if self._special else ():
+            yield match.start(), match.end(), self._special_ids[match.group()]
+
+    def cpp_leftover(self, text: str | bytes) -> int | None:
+        """Return what C++ inference evaluates in place of the last token of a prompt."""
+        return self.encode_with_leftover(text)[1]
+
     def encode_with_leftover(
         self, text: str | bytes, *, is_start: bool = True, special: bool = True
     ) -> tuple[list[int], int]:
@@ -63,18 +72,22 @@ class Tokenizer:
         That is what was the last token before the last merge, or 0 where nothing merged: C++ inference
         evaluates it after the prompt in place of the prompt's last token.
         """
-        data = _to_bytes(text)
-        tokens = [self.file.bos_id] if is_start and self.file.add_bos else []
+        data = text_bytes(text)
+        tokens = [self._file.bos_id] if is_start and self._file.add_bos else []
         pending = b""
         at = 0
-        for match in self._special.finditer(data) if special and self._special else ():
-            pending = self._split(data, at, match.start(), pending, tokens)
-            tokens.append(self._special_ids[match.group()])
-            at = match.end()
+        for start, stop, token in self.special_tokens(data) if special else ():
+            pending = self._split(data, at, start, pending, tokens)
+            tokens.append(token)
+            at = stop
         pending = self._split(data, at, len(data), pending, tokens)
         if pending:
             raise _no_token(pending)
-        return self._merge(tokens)
+        return self._merge_all(tokens)
+
+    def merge(self, tokens: list[int]) -> list[int]:
+        """Merge the best pair of tokens until none is left."""
+        return self._merge_all(tokens)[0]
 
     def _split(self, data: bytes, start: int, stop: int, pending: bytes, tokens: list[int]) -> bytes:
         """Append the shortest regular tokens of data[start:stop]; return the beginning of an unfinished one."""
@@ -84,11 +97,11 @@ class Tokenizer:
             if token is not None:
                 tokens.append(token)
                 pending = b""
-            elif len(pending) > self.file.max_token_length:
+            elif len(pending) > self._file.max_token_length:
                 raise _no_token(pending)
         return pending
 
-    def _merge(self, tokens: list[int]) -> tuple[list[int], int]:
+    def _merge_all(self, tokens: list[int]) -> tuple[list[int], int]:
         """Merge the best pair until none is left; return what remains, and the last token before the last.
 
         Tokens are a linked list over their first positions; entries of the heap are a pair's score and
@@ -105,7 +118,7 @@ class Tokenizer:
             if right < n:
                 union = self._union(tokens[left], tokens[right])
                 if union >= 0:
-                    entry = (-self.file.scores[union], left, tokens[left], tokens[right], union)
+                    entry = (-self._file.scores[union], left, tokens[left], tokens[right], union)
                     heapq.heappush(heap, entry)
 
         for left in range(n - 1):
@@ -134,24 +147,20 @@ class Tokenizer:
         union = self._unions.get(key)
         if union is None:
             union = self._regular.get(self._texts[left] + self._texts[right], -1)
-            if union >= 0 and not self.file.scores[union] > _WORST_SCORE:
+            if union >= 0 and not self._file.scores[union] > _WORST_SCORE:
                 union = -1
             self._unions[key] = union
         return union
 
 
-def load_tokenizer(path: Path) -> Tokenizer:
-    """Read a .t file. Raises UsageError naming the file and what is wrong with it."""
-    try:
-        with path.open("rb") as file:
-            return Tokenizer(read_tokenizer(file))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read as a tokenizer: {error.strerror or error}") from error
-    except ProtocolError as error:
-        raise UsageError(f"{path}: {error}") from error
+def vocabulary_of(file: TokenizerFile) -> Vocabulary:
+    """Return what a .t file says of its vocabulary."""
+    template = file.chat_template.decode("utf-8", "surrogateescape")
+    return Vocabulary(file.pieces, file.bos_id, file.add_bos, file.eos_ids, template)
 
 
-def _to_bytes(text: str | bytes) -> bytes:
+def text_bytes(text: str | bytes) -> bytes:
+    """Return a text's bytes. Raises UsageError where it has none, or a NUL among them."""
     try:
         data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:
@@ -191,7 +200,7 @@ def _bsearch(texts: tuple[bytes, ...], order: list[int], text: bytes) -> int:
             low = middle + 1
 
 
-def _special_pattern(file: TokenizerFile) -> re.Pattern[bytes] | None:
+def _special_pattern(special: list[bytes]) -> re.Pattern[bytes] | None:
     """Return what finds special tokens; of several at one place the first in the vocabulary, as in C++."""
-    pieces = [piece for piece in file.pieces[file.bos_id :] if b"\0" not in piece]
+    pieces = [piece for piece in special if b"\0" not in piece]
     return re.compile(b"|".join(map(re.escape, pieces))) if pieces else None
