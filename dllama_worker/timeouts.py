@@ -10,6 +10,7 @@ __all__ = [
     "CONFIGURE",
     "DIAL",
     "DOCTOR_PEER",
+    "DOWNLOAD",
     "FAREWELL",
     "FAREWELL_DRAIN",
     "GREETING",
@@ -102,6 +103,9 @@ DOCTOR_PEER = 15.0
 
 #: A client of ``/metrics`` and ``/healthz`` has so long in all, from its connection to the end of the answer.
 METRICS_REQUEST = 10.0
+
+#: Fetching a model in a wheel takes so long at most.
+DOWNLOAD = 1800.0
 
 #: ``dllama-proto tap`` waits so long for the node behind it to accept a connection.
 TAP_DIAL = 10.0

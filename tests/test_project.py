@@ -42,6 +42,7 @@ def test_every_package_has_the_projects_version() -> None:
         ("dllama_worker", "dllama-worker"),
         ("dllama_worker doctor", "dllama-worker doctor"),
         ("dllama_worker.root", "dllama-root"),
+        ("dllama_worker.model_cli", "dllama-model"),
     ],
 )
 def test_every_command_says_its_version(module: str, name: str) -> None:
@@ -54,6 +55,7 @@ def test_every_installed_command_is_among_them() -> None:
         "dllama-ops",
         "dllama-worker",
         "dllama-root",
+        "dllama-model",
     }
 
 

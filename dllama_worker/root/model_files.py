@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dllama_worker.demo import MODEL_PATH, TOKENIZER_PATH
 from dllama_worker.errors import UsageError
+from dllama_worker.model.location import locate_model
 from dllama_worker.model.opening import open_model
 from dllama_worker.model.source import ModelSource
 from dllama_worker.report import Report
@@ -16,7 +17,7 @@ from dllama_worker.tokenizer.gguf_vocabulary import read_gguf_vocabulary
 from dllama_worker.tokenizer.interface import Tokenizer
 from dllama_worker.tokenizer.opening import load_tokenizer
 
-__all__ = ["open_model_files"]
+__all__ = ["open_model_files", "own_tokenizer"]
 
 
 def open_model_files(options: ClusterOptions, report: Report) -> tuple[ModelSource, Tokenizer]:
@@ -28,16 +29,17 @@ def open_model_files(options: ClusterOptions, report: Report) -> tuple[ModelSour
     if model_path is None:
         model_path, tokenizer_path = Path(MODEL_PATH), tokenizer_path or Path(TOKENIZER_PATH)
         report.info("demo_model", "no --model: using the small demo model that comes with this package")
-    model = open_model(model_path, options.open_options)
+    model = open_model(locate_model(model_path), options.open_options)
     if tokenizer_path is None:
-        tokenizer, tokenizer_path = _own_tokenizer(model), model_path
+        tokenizer, tokenizer_path = own_tokenizer(model), model_path
     else:
         tokenizer = load_tokenizer(tokenizer_path, cpp_tokens=options.cpp_tokens)
     check_vocabulary(tokenizer, tokenizer_path, model.header, model_path)
     return model, tokenizer
 
 
-def _own_tokenizer(model: ModelSource) -> Tokenizer:
+def own_tokenizer(model: ModelSource) -> Tokenizer:
+    """Return the tokenizer that comes with a model. Raises UsageError where none does, or it can't be used."""
     if model.metadata:
         return read_gguf_vocabulary(model.path, model.metadata)
     if (model.path / TOKENIZER_FILE).is_file():

@@ -70,6 +70,10 @@ def describe(path: Path, config: dict[str, Any], max_seq_len: int = 0) -> ModelD
         raise UsageError(
             f"{path}: has layers without experts among others (mlp_only_layers, decoder_sparse_step)"
         )
+    if is_moe and not config.get("norm_topk_prob", False):
+        raise UsageError(
+            f"{path}: norm_topk_prob: expected true, as nodes let the weights of chosen experts add up to 1"
+        )
     n_heads, dim = values.count("num_attention_heads"), values.count("hidden_size")
     seq_len = values.count("max_position_embeddings")
     _check_window(values, config, min(max_seq_len or seq_len, seq_len))
@@ -87,7 +91,7 @@ def describe(path: Path, config: dict[str, Any], max_seq_len: int = 0) -> ModelD
         vocab_size=values.count("vocab_size"),
         seq_len=seq_len,
         hidden_act=_ACTIVATIONS[activation],
-        n_experts=values.optional("num_experts") or 0,
+        n_experts=values.optional("num_experts") or values.optional("num_local_experts") or 0,
         n_active_experts=values.optional("num_experts_per_tok") or 0,
         moe_hidden_dim=values.optional("moe_intermediate_size"),
         rope_theta=_real(values, rope, "rope_theta"),
