@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from dllama_worker.demo import MODEL_PATH, TOKENIZER_PATH
@@ -33,7 +34,9 @@ def open_model_files(options: ClusterOptions, report: Report) -> tuple[ModelSour
     if tokenizer_path is None:
         tokenizer, tokenizer_path = own_tokenizer(model), model_path
     else:
-        tokenizer = load_tokenizer(tokenizer_path, cpp_tokens=options.cpp_tokens)
+        tokenizer = load_tokenizer(
+            tokenizer_path, cpp_tokens=options.cpp_tokens, warn=partial(report.warning, "cpp_tokens")
+        )
     check_vocabulary(tokenizer, tokenizer_path, model.header, model_path)
     return model, tokenizer
 

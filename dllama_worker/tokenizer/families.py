@@ -16,10 +16,10 @@ from typing import Any
 from dllama_proto.tokenizer_file import TokenizerFile
 from dllama_worker.tokenizer.greedy import GreedyTokenizer, text_bytes
 from dllama_worker.tokenizer.interface import Tokenizer
-from dllama_worker.tokenizer.library import import_library
+from dllama_worker.tokenizer.library import has_library, import_library
 from dllama_worker.tokenizer.split_rules import SPLIT_RULES, SplitRule
 
-__all__ = ["PartedTokenizer", "recognise_rule", "tokenizer_of"]
+__all__ = ["PartedTokenizer", "needs_library", "recognise_rule", "tokenizer_of"]
 
 #: Pieces that together are one family's, and the name of its rule; the first that fits counts.
 _MARKS: tuple[tuple[frozenset[bytes], str], ...] = (
@@ -44,6 +44,12 @@ def recognise_rule(file: TokenizerFile) -> SplitRule | None:
         return SplitRule(prefix_space=True)
     pieces = frozenset(piece for piece in file.pieces if piece[:1] in (b"<", b"["))
     return next((SPLIT_RULES[name] for marks, name in _MARKS if marks <= pieces), None)
+
+
+def needs_library(file: TokenizerFile) -> bool:
+    """Tell whether a vocabulary's own tokens need the library ``tokenizers`` and it isn't there."""
+    rule = recognise_rule(file)
+    return rule is not None and bool(rule.patterns) and not has_library()
 
 
 def tokenizer_of(file: TokenizerFile, *, cpp_tokens: bool = False) -> Tokenizer:

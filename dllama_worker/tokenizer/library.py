@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from dllama_worker.errors import UsageError
@@ -11,7 +12,7 @@ from dllama_worker.tokenizer.interface import Tokenizer, Vocabulary
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as LibraryEncoder
 
-__all__ = ["LibraryTokenizer", "import_library"]
+__all__ = ["LibraryTokenizer", "has_library", "import_library"]
 
 
 class LibraryTokenizer(Tokenizer):
@@ -32,13 +33,17 @@ class LibraryTokenizer(Tokenizer):
         return tokens
 
 
+def has_library() -> bool:
+    """Tell whether the module ``tokenizers`` is installed, without importing it."""
+    return find_spec("tokenizers") is not None
+
+
 def import_library() -> Any:
     """Return the module ``tokenizers``. Raises UsageError saying how to install it."""
     try:
         import tokenizers
     except ImportError as error:
         raise UsageError(
-            "the tokens of this model need the package tokenizers: pip install 'dllama-worker[models]', or start "
-            "with --cpp-tokens and a .t file"
+            "the tokens of this model need the package tokenizers: pip install 'dllama-worker[models]'"
         ) from error
     return tokenizers

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from dllama_proto.tokenizer_file import TokenizerFile
+from dllama_proto.tokenizer_file import TokenizerFile, encode_tokenizer
 from dllama_worker.tokenizer.families import PartedTokenizer, recognise_rule, tokenizer_of
 from dllama_worker.tokenizer.greedy import GreedyTokenizer
+from dllama_worker.tokenizer.opening import load_tokenizer
 from dllama_worker.tokenizer.split_rules import SPLIT_RULES
 
 pytest.importorskip("tokenizers")
@@ -107,3 +109,17 @@ def test_nfc_composes_first() -> None:
     file = _file(["\u00e9".encode()], [b"<|im_start|>", b"<|im_end|>", b"<|object_ref_start|>"])
     assert _pieces(tokenizer_of(file), "e\u0301") == ["\u00e9".encode()]  # type: ignore[arg-type]
     assert json.dumps(_pieces(tokenizer_of(file), "e\u0301")[0].decode()) == '"\\u00e9"'  # type: ignore[arg-type]
+
+
+def test_without_the_library_a_file_is_read_as_by_c_plus_plus_and_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "llama3.t"
+    path.write_bytes(encode_tokenizer(_file([b"12", b"123", b"1234"], _LLAMA3)))
+    monkeypatch.setattr("dllama_worker.tokenizer.library.find_spec", lambda name: None)
+    told: list[str] = []
+    tokenizer = load_tokenizer(path, warn=told.append)
+    assert [tokenizer.vocabulary.pieces[token] for token in tokenizer.encode("1234")] == [b"1234"]
+    assert "pip install 'dllama-worker[models]'" in told[0]
+    load_tokenizer(path, cpp_tokens=True, warn=told.append)
+    assert len(told) == 1
