@@ -11,14 +11,22 @@ __all__ = [
     "Op",
     "Plan",
     "Weight",
+    "decode_blocks",
+    "has_block_decoder",
     "has_kernel",
     "kernel_sets",
     "memory_held",
     "plan_bytes_per_op",
+    "quantize_q40",
     "read_bandwidth",
     "weight_memory_bytes",
 ]
 
+def decode_blocks(
+    kernels: str, ggml_type: int, blocks: npt.NDArray[np.uint8], out: npt.NDArray[np.float32]
+) -> None: ...
+def has_block_decoder(kernels: str, ggml_type: int) -> bool: ...
+def quantize_q40(kernels: str, values: npt.NDArray[np.float32], blocks: npt.NDArray[np.uint8]) -> None: ...
 def kernel_sets() -> list[str]: ...
 def has_kernel(kernels: str, code: int, quant: int) -> bool: ...
 def memory_held() -> int: ...

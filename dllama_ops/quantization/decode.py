@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from dllama_ops.native.blocks import can_decode_natively, decode_natively
 from dllama_ops.quantization.ggml_types import GgmlType
 from dllama_ops.quantization.reference import DECODERS
 
@@ -30,6 +31,9 @@ def decode(ggml_type: GgmlType, blocks: npt.NDArray[np.uint8], out: npt.NDArray[
     n_blocks, rest = divmod(out.size, ggml_type.block_values)
     if rest or blocks.size != n_blocks * ggml_type.block_bytes:
         raise ValueError(f"{blocks.size} bytes are not the {ggml_type.name} blocks of {out.size} values")
+    if can_decode_natively(ggml_type) and blocks.flags.c_contiguous and out.flags.c_contiguous:
+        decode_natively(ggml_type, blocks, out)
+        return
     stored = blocks.reshape(n_blocks, ggml_type.block_bytes)
     values = out.reshape(n_blocks, ggml_type.block_values)
     step = max(1, _CHUNK // ggml_type.block_values)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from dllama_ops.native.blocks import quantize_natively
 from dllama_proto.floats import BLOCK_SIZE, Q40_BLOCK
 
-__all__ = ["quantize_like_converter"]
+__all__ = ["quantize_by_numpy", "quantize_like_converter"]
 
 #: Values that are quantised at a time: what NumPy makes on the way then stays in the processor's cache.
 _CHUNK = 1 << 16
@@ -19,6 +20,14 @@ def quantize_like_converter(values: npt.NDArray[np.float32]) -> npt.NDArray[np.v
     To the last bit as ``writeQuantizedQ40Tensor`` of the C++ project's converter: the value of the largest
     magnitude becomes -8 times the scale, and codes are rounded with the scale before it is rounded to a half.
     """
+    blocks = np.empty(len(values.reshape(-1, BLOCK_SIZE)), dtype=Q40_BLOCK)
+    if values.flags.c_contiguous and quantize_natively(values, blocks):
+        return blocks
+    return quantize_by_numpy(values)
+
+
+def quantize_by_numpy(values: npt.NDArray[np.float32]) -> npt.NDArray[np.void]:
+    """Do the same in NumPy: the definition."""
     groups = values.reshape(-1, BLOCK_SIZE)
     blocks = np.empty(len(groups), dtype=Q40_BLOCK)
     step = _CHUNK // BLOCK_SIZE

@@ -27,7 +27,7 @@ int32_t sum_bytes(const unsigned char *data, size_t n_bytes) {
     return total;
 }
 
-constexpr KernelSet kSet = {DLLAMA_TEXT(DLLAMA_ISA), kTileRows, kTables, sum_bytes};
+constexpr KernelSet kSet = {DLLAMA_TEXT(DLLAMA_ISA), kTileRows, kTables, sum_bytes, &block_formats};
 
 } // namespace
 

@@ -169,10 +169,48 @@ private:
     Py_buffer view_;
 };
 
+// The same, to write into.
+class MutableBytes : public Bytes {
+public:
+    explicit MutableBytes(nb::handle target) : Bytes(target, PyBUF_WRITABLE) {}
+    unsigned char *data() { return const_cast<unsigned char *>(Bytes::data()); }
+};
+
 void load(Weight &weight, std::size_t offset, nb::handle data) {
     const Bytes bytes(data, PyBUF_SIMPLE);
     nb::gil_scoped_release release;
     weight.load(offset, bytes.data(), bytes.size());
+}
+
+// The format of a stored type, or null where a kernel set has none.
+const BlockFormat *find_format(const KernelSet &set, uint32_t ggml_type) {
+    for (size_t i = 0; i < set.blocks->n_formats; i++)
+        if (set.blocks->formats[i].ggml_type == ggml_type)
+            return &set.blocks->formats[i];
+    return nullptr;
+}
+
+void decode_blocks(const std::string &kernels, uint32_t ggml_type, nb::handle blocks, nb::handle out) {
+    const BlockFormat *format = find_format(kernel_set_or_throw(kernels), ggml_type);
+    const Bytes source(blocks, PyBUF_SIMPLE);
+    MutableBytes target(out);
+    if (format == nullptr || source.size() % format->n_bytes != 0 ||
+        target.size() / sizeof(float) != source.size() / format->n_bytes * format->n_values)
+        throw nb::value_error("blocks and values do not fit each other");
+    nb::gil_scoped_release release;
+    format->decode(source.data(), source.size() / format->n_bytes, reinterpret_cast<float *>(target.data()));
+}
+
+void quantize_q40(const std::string &kernels, nb::handle values, nb::handle blocks) {
+    constexpr size_t n_values = 32, n_bytes = 18;
+    const KernelSet &set = kernel_set_or_throw(kernels);
+    const Bytes source(values, PyBUF_SIMPLE);
+    MutableBytes target(blocks);
+    const size_t n_blocks = target.size() / n_bytes;
+    if (target.size() % n_bytes != 0 || source.size() != n_blocks * n_values * sizeof(float))
+        throw nb::value_error("values and blocks do not fit each other");
+    nb::gil_scoped_release release;
+    set.blocks->quantize_q40(reinterpret_cast<const float *>(source.data()), n_blocks, target.data());
 }
 
 // The address of a piece of a raw weight, or None: Python makes the view, and keeps the weight alive.
@@ -185,8 +223,21 @@ nb::object raw_address(const Weight &weight, std::size_t offset, std::size_t n) 
 
 NB_MODULE(_core, m) {
     m.doc() = "Native kernels: weights, plans and the threads that run them.";
-    m.attr("__all__") = nb::make_tuple("Engine", "FaultKind", "Op", "Plan", "Weight", "has_kernel", "kernel_sets",
-                                       "memory_held", "plan_bytes_per_op", "read_bandwidth", "weight_memory_bytes");
+    m.attr("__all__") =
+        nb::make_tuple("Engine", "FaultKind", "Op", "Plan", "Weight", "decode_blocks", "has_block_decoder", "has_kernel",
+                       "kernel_sets", "memory_held", "plan_bytes_per_op", "quantize_q40", "read_bandwidth",
+                       "weight_memory_bytes");
+
+    m.def("decode_blocks", &decode_blocks, "kernels"_a, "ggml_type"_a, "blocks"_a, "out"_a,
+          "Decode stored blocks into float32 values, both contiguous.");
+    m.def(
+        "has_block_decoder",
+        [](const std::string &kernels, uint32_t ggml_type) {
+            return find_format(kernel_set_or_throw(kernels), ggml_type) != nullptr;
+        },
+        "kernels"_a, "ggml_type"_a, "Whether a kernel set can decode a stored type.");
+    m.def("quantize_q40", &quantize_q40, "kernels"_a, "values"_a, "blocks"_a,
+          "Quantise float32 values to Q40 blocks as model converters do, both contiguous.");
 
     m.def(
         "kernel_sets",

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "check.hpp"
+#include "ggml_blocks.hpp"
 #include "kernels.hpp"
 #include "work.hpp"
 
@@ -108,6 +109,7 @@ struct KernelSet {
     Span<const OpTable *> tables; // one for each source file
     // Adds up n_bytes (a multiple of 256) as 32-bit numbers: reading, and next to nothing else.
     int32_t (*sum_bytes)(const unsigned char *data, size_t n_bytes);
+    const BlockFormats *blocks; // weights in other projects' types
 };
 
 // The op of a code, or null where there is none.

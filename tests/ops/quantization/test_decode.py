@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dllama_ops import native
+from dllama_ops.native.blocks import can_decode_natively
 from dllama_ops.quantization.decode import can_decode, decode
 from dllama_ops.quantization.ggml_types import GgmlType
 from dllama_ops.quantization.reference import DECODERS
@@ -39,6 +41,19 @@ def test_blocks_have_the_sizes_of_llama_cpp(ggml_type: GgmlType) -> None:
     theirs = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[ggml_type.name]]
     assert (ggml_type.block_values, ggml_type.block_bytes) == theirs
     assert int(gguf.GGMLQuantizationType[ggml_type.name]) == ggml_type
+
+
+@pytest.mark.parametrize("ggml_type", _TYPES, ids=lambda found: found.name)
+def test_native_code_and_numpy_agree_to_the_bit(ggml_type: GgmlType) -> None:
+    if not can_decode_natively(ggml_type):
+        pytest.skip("there is no native code for it here")
+    blocks = _random_blocks(ggml_type, 2000)
+    out = np.empty(2000 * ggml_type.block_values, np.float32)
+    with np.errstate(all="ignore"):
+        expected = DECODERS[ggml_type](blocks.reshape(2000, -1)).reshape(-1)
+    for kernels in native._core.kernel_sets():
+        native._core.decode_blocks(kernels, ggml_type, blocks, out)
+        assert _same(out, expected), kernels
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from dllama_ops.quantization.requantize import quantize_like_converter
+from dllama_ops import native
+from dllama_ops.quantization.requantize import quantize_by_numpy, quantize_like_converter
 from dllama_proto.floats import dequantize_q40
 
 
@@ -35,6 +36,20 @@ def test_blocks_are_the_converter_s(values: np.ndarray) -> None:
     with np.errstate(all="ignore"):
         expected = b"".join(map(_converted, values.reshape(-1, 32)))
         assert quantize_like_converter(values).tobytes() == expected
+
+
+def test_native_code_and_numpy_agree_to_the_bit() -> None:
+    if native.unavailable:
+        pytest.skip(native.unavailable)
+    rng = np.random.default_rng(3)
+    scales = 10.0 ** rng.uniform(-6, 6, (5000, 1))
+    values = (rng.standard_normal((5000, 32)) * scales).astype(np.float32)
+    values[0] = 0
+    expected = quantize_by_numpy(values.reshape(-1)).tobytes()
+    blocks = np.empty(len(expected), np.uint8)
+    for kernels in native._core.kernel_sets():
+        native._core.quantize_q40(kernels, values, blocks)
+        assert blocks.tobytes() == expected, kernels
 
 
 def test_what_was_q40_stays_so_to_half_a_step() -> None:
