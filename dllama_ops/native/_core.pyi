@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from enum import Enum
 
+import numpy as np
+import numpy.typing as npt
+
 from dllama_ops.kernel import OpContext, WeightData
 
 __all__ = [
