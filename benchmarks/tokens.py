@@ -15,7 +15,7 @@ import math
 import random
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -179,15 +179,20 @@ def _rule_of(description: dict[str, Any]) -> str:
     found = description["pre_tokenizer"] or {}
     parts = found.get("pretokenizers", [found])
     patterns = tuple(part["pattern"]["Regex"] for part in parts if part.get("type") == "Split")
+    nfc = (description["normalizer"] or {}).get("type") == "NFC"
     if any(part.get("type") == "Digits" for part in parts):
-        return "command-r" if (description["normalizer"] or {}).get("type") == "NFC" else "smollm"
+        return "command-r" if nfc else "smollm"
     if not patterns:
         return "gpt-2"
-    plain = [pattern.replace("\r", "\\r").replace("\n", "\\n") for pattern in patterns]
+    wanted = _escaped(patterns), nfc, bool(description["model"].get("ignore_merges"))
     for name, rule in SPLIT_RULES.items():
-        if [pattern.replace("\r", "\\r").replace("\n", "\\n") for pattern in rule.patterns] == plain:
+        if (_escaped(rule.patterns), rule.nfc, rule.whole_first) == wanted:
             return name
     return "unknown"
+
+
+def _escaped(patterns: Sequence[str]) -> list[str]:
+    return [pattern.replace("\r", "\\r").replace("\n", "\\n") for pattern in patterns]
 
 
 def _as_t_file(folder: Path, description: dict[str, Any], own: Tokenizer) -> Tokenizer:

@@ -24,11 +24,16 @@ __all__ = ["PartedTokenizer", "needs_library", "recognise_rule", "tokenizer_of"]
 #: Pieces that together are one family's, and the name of its rule; the first that fits counts.
 _MARKS: tuple[tuple[frozenset[bytes], str], ...] = (
     (frozenset({"<\uff5cplace\u2581holder\u2581no\u25810\uff5c>".encode()}), "deepseek-v3"),
+    (frozenset({b"<|channel|>", b"<|message|>", b"<|return|>"}), "gpt-4o"),
+    (frozenset({b"<|header_start|>", b"<|eot|>"}), "llama4"),
     (frozenset({b"<|begin_of_text|>", b"<|eot_id|>"}), "llama-bpe"),
+    (frozenset({b"<|im_start|>", b"<|im_sep|>"}), "dbrx"),
     (frozenset({b"<|im_start|>", b"<|im_end|>", b"<|object_ref_start|>"}), "qwen2"),
     (frozenset({b"<|im_start|>", b"<|im_end|>", b"<repo_name>"}), "smollm"),
-    (frozenset({b"<|startoftext|>", b"<|return|>", b"<|channel|>"}), "gpt-4o"),
+    (frozenset({b"<|im_start|>", b"<|im_end|>", b"<gh_stars>"}), "smollm"),
     (frozenset({b"[INST]", b"[TOOL_CALLS]", b"[SUFFIX]"}), "tekken"),
+    (frozenset({b"<|START_OF_TURN_TOKEN|>", b"<|END_OF_TURN_TOKEN|>"}), "command-r"),
+    (frozenset({b"[gMASK]", b"<sop>"}), "glm4"),
 )
 
 #: So begin the vocabularies that Llama 2 and Mistral have of SentencePiece; their words begin with a space.
@@ -40,10 +45,12 @@ _SPECIAL = re.compile(rb"[<\[][^\s]{1,62}[>\]]")
 
 def recognise_rule(file: TokenizerFile) -> SplitRule | None:
     """Return the rule by which the model of a vocabulary parts texts, None where it isn't known."""
-    if file.pieces[: len(_SENTENCE_PIECE)] == _SENTENCE_PIECE:
-        return SplitRule(prefix_space=True)
     pieces = frozenset(piece for piece in file.pieces if piece[:1] in (b"<", b"["))
-    return next((SPLIT_RULES[name] for marks, name in _MARKS if marks <= pieces), None)
+    rule = next((SPLIT_RULES[name] for marks, name in _MARKS if marks <= pieces), None)
+    # Mistral's tekken begins so, too, but has no names for bytes.
+    if file.pieces[: len(_SENTENCE_PIECE)] == _SENTENCE_PIECE and (rule is None or b"<0x00>" in pieces):
+        return SplitRule(prefix_space=True)
+    return rule
 
 
 def needs_library(file: TokenizerFile) -> bool:

@@ -43,8 +43,11 @@ def read_gguf_vocabulary(path: Path, metadata: Mapping[str, Any]) -> LibraryToke
     kind = values.text("model")
     tokens = values.texts("tokens")
     types = values.types(len(tokens))
+    adds_bos = kind == "llama"
     if kind == "gpt2":
-        encoder = _byte_level(values, tokens, types)
+        rule = _rule(values)
+        adds_bos = rule.add_bos
+        encoder = _byte_level(values, tokens, types, rule)
     elif kind == "llama":
         encoder = _sentence_piece(values, tokens, types)
     else:
@@ -63,7 +66,7 @@ def read_gguf_vocabulary(path: Path, metadata: Mapping[str, Any]) -> LibraryToke
     vocabulary = Vocabulary(
         tuple(pieces),
         bos,
-        values.flag("add_bos_token", kind == "llama"),
+        values.flag("add_bos_token", adds_bos),
         find_end_tokens((token for token in named if token is not None), special),
         values.template(),
     )
@@ -79,15 +82,19 @@ def _piece(kind: str, token: str, of: int) -> bytes:
     return token.replace(_SPACE, " ").encode("utf-8", "surrogateescape")
 
 
-def _byte_level(values: _GgufKeys, tokens: list[str], types: list[int]) -> Any:
-    library = import_library()
-    pre = values.text("pre", "gpt-2")
+def _rule(values: _GgufKeys) -> SplitRule:
+    pre = values.text("pre", "default")
     rule = SPLIT_RULES.get(pre)
     if rule is None:
         raise UsageError(
             f"{values.path}: parts texts by a rule {pre[:40]!r} that this program doesn't know "
             "(tokenizer.ggml.pre): give the model's tokenizer.json with --tokenizer"
         )
+    return rule
+
+
+def _byte_level(values: _GgufKeys, tokens: list[str], types: list[int], rule: SplitRule) -> Any:
+    library = import_library()
     ids = _ids(values, tokens)
     encoder = _model(values, library, ids, list(_given_merges(values)), ignore_merges=rule.whole_first)
     if rule.nfc:

@@ -95,7 +95,7 @@ def test_llama_2_begins_words_with_a_space_and_spells_bytes() -> None:
         (_LLAMA3, "llama-bpe"),
         ([b"<|im_start|>", b"<|im_end|>", b"<|object_ref_start|>"], "qwen2"),
         ([b"<|im_start|>", b"<|im_end|>", b"<repo_name>"], "smollm"),
-        ([b"<|startoftext|>", b"<|return|>", b"<|channel|>"], "gpt-4o"),
+        ([b"<|message|>", b"<|return|>", b"<|channel|>"], "gpt-4o"),
         (["<\uff5cplace\u2581holder\u2581no\u25810\uff5c>".encode(), b"<x>"], "deepseek-v3"),
         ([b"[INST]", b"[TOOL_CALLS]", b"[SUFFIX]"], "tekken"),
         ([b"<s>", b"</s>"], None),
@@ -123,3 +123,8 @@ def test_without_the_library_a_file_is_read_as_by_c_plus_plus_and_that_is_told(
     assert "pip install 'dllama-worker[models]'" in told[0]
     load_tokenizer(path, cpp_tokens=True, warn=told.append)
     assert len(told) == 1
+
+
+def test_tekken_is_no_sentence_piece() -> None:
+    special = [b"<unk>", b"<s>", b"</s>", b"[INST]", b"[TOOL_CALLS]", b"[SUFFIX]"]
+    assert recognise_rule(_file([b"ab"], special, first=True)) is SPLIT_RULES["tekken"]
