@@ -183,6 +183,10 @@ def _shapes(header: ModelHeader) -> Iterator[_Shape]:
         yield WeightName.Q, layer, None, stored, header.q_dim, header.dim
         yield WeightName.K, layer, None, stored, header.kv_dim, header.dim
         yield WeightName.V, layer, None, stored, header.kv_dim, header.dim
+        if header.has_qkv_bias:
+            yield WeightName.BIAS_Q, layer, None, FloatType.F32, 1, header.q_dim
+            yield WeightName.BIAS_K, layer, None, FloatType.F32, 1, header.kv_dim
+            yield WeightName.BIAS_V, layer, None, FloatType.F32, 1, header.kv_dim
         yield WeightName.WO, layer, None, stored, header.dim, header.q_dim
         if header.is_moe:
             yield WeightName.MOE_GATE, layer, None, FloatType.F32, header.n_experts, header.dim

@@ -44,7 +44,9 @@ class ModelHeader:
     """The shape of a model. Made by :meth:`from_pairs`; ``pairs`` are the file's own, in its order.
 
     ``seq_len`` is the context this run uses, ``orig_seq_len`` the model's. Floats have float32 precision, as they
-    travel. ``logits_float_type`` is that of the classifier's weight: in a .m file the same as of all matmuls.
+    travel. A .m file has no more than its pairs; beyond them, ``logits_float_type`` is that of the classifier's
+    weight, ``has_qkv_bias`` says that queries, keys and values have biases, and ``unrotated_layers`` are those
+    without rotation.
     """
 
     version: int
@@ -71,6 +73,8 @@ class ModelHeader:
     norm_epsilon: float
     moe_hidden_dim: int
     logits_float_type: FloatType
+    has_qkv_bias: bool
+    unrotated_layers: tuple[int, ...]
     pairs: tuple[tuple[ModelKey, int], ...]
 
     @classmethod
@@ -110,6 +114,8 @@ class ModelHeader:
             norm_epsilon=values.norm_epsilon(),
             moe_hidden_dim=values.size(ModelKey.MOE_HIDDEN_DIM),
             logits_float_type=values.code(ModelKey.WEIGHT_FLOAT_TYPE, FloatType),
+            has_qkv_bias=False,
+            unrotated_layers=(),
             pairs=tuple((ModelKey(key), value) for key, value in pairs),
         )
         if header.head_dim == 0:

@@ -24,6 +24,8 @@ class Pipe(IntEnum):
     LG = 3
     #: Partial sums of all nodes side by side, in the sync type.
     ZQ = 4
+    #: Zeros, which nobody writes: a row number for weights of one row. Only of models with biases.
+    ZERO = 5
 
 
 #: A pipe of this name says that a session measures nodes and evaluates no tokens (``dllama-root --split auto``).
@@ -45,6 +47,10 @@ class WeightName:
     Q = f"{LAYER_PREFIX}matmul_q"
     K = f"{LAYER_PREFIX}matmul_k"
     V = f"{LAYER_PREFIX}matmul_v"
+    #: Biases of the three: weights of one row.
+    BIAS_Q = f"{LAYER_PREFIX}bias_q"
+    BIAS_K = f"{LAYER_PREFIX}bias_k"
+    BIAS_V = f"{LAYER_PREFIX}bias_v"
     #: From the heads' results back to rows of the model's width.
     WO = f"{LAYER_PREFIX}matmul_wo"
     #: Which experts a row goes to.

@@ -7,15 +7,17 @@ left out are those of the C++ project's ``convert-hf.py``, so a converted file i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 
 from dllama_proto.enums import ArchType, FloatType, RopeType
 from dllama_proto.model_header import HiddenAct, ModelHeader, ModelKey
+from dllama_proto.names import WeightName
 
-__all__ = ["Llama3Scaling", "ModelDescription"]
+__all__ = ["Llama3Scaling", "ModelDescription", "granite_scales"]
 
 #: The exponents that a header can say (C++ ``convertNormEpsilon``), by what they stand for.
 _EPSILONS = {float(np.float32(1e-5)): 5, float(np.float32(1e-6)): 6}
@@ -35,7 +37,10 @@ class Llama3Scaling:
 
 @dataclass(frozen=True, slots=True)
 class ModelDescription:
-    """The shape of a model. None stands for what the format does not say and a header can leave out."""
+    """The shape of a model. None stands for what the format does not say and a header can leave out.
+
+    ``scales`` are factors that all values of a weight are multiplied by when they are loaded, by its name.
+    """
 
     arch: ArchType
     dim: int
@@ -53,6 +58,10 @@ class ModelDescription:
     rope_scaling: Llama3Scaling | None = None
     head_dim: int | None = None
     norm_epsilon: float | None = None
+    rope_type: RopeType = RopeType.LLAMA
+    has_qkv_bias: bool = False
+    unrotated_layers: tuple[int, ...] = ()
+    scales: Mapping[str, float] = field(default_factory=dict)
 
     def header(self, weights: FloatType) -> ModelHeader:
         """Return the header of this model with weights of a type.
@@ -65,10 +74,14 @@ class ModelDescription:
             header = replace(header, rope_theta=float(np.float32(self.rope_theta)))
         if self.norm_epsilon is not None:
             header = replace(header, norm_epsilon=float(np.float32(self.norm_epsilon)))
-        return header
+        return replace(header, has_qkv_bias=self.has_qkv_bias, unrotated_layers=self.unrotated_layers)
 
     def not_exact(self) -> str:
         """Return what a .m file can't say of this model, empty where it can say everything."""
+        if self.has_qkv_bias:
+            return "biases, which a .m file has no place for"
+        if self.unrotated_layers:
+            return "layers without rotation, which a .m file has no place for"
         scaling = self.rope_scaling
         numbers = {"rope theta": self.rope_theta}
         if scaling is not None:
@@ -105,6 +118,8 @@ class ModelDescription:
             yield ModelKey.ROPE_SCALING_HIGH_FREQ_FACTOR, math.floor(scaling.high_freq_factor)
             yield ModelKey.ROPE_SCALING_ORIG_MAX_SEQ_LEN, scaling.orig_max_seq_len
             yield ModelKey.ROPE_TYPE, RopeType.LLAMA3_1
+        elif self.arch is ArchType.LLAMA and self.rope_type is not RopeType.LLAMA:
+            yield ModelKey.ROPE_TYPE, self.rope_type
         if self.head_dim is not None:
             yield ModelKey.HEAD_DIM, self.head_dim
         if self.norm_epsilon is not None:
@@ -112,3 +127,22 @@ class ModelDescription:
             yield ModelKey.NORM_EPSILON, _EPSILONS.get(epsilon, _EPSILONS[_DEFAULT_EPSILON])
         if self.moe_hidden_dim is not None:
             yield ModelKey.MOE_HIDDEN_DIM, self.moe_hidden_dim
+
+
+def granite_scales(
+    embedding: float, attention: float, residual: float, logits: float, head_dim: int
+) -> Mapping[str, float]:
+    """Return the factors of weights that stand for those of Granite's activations.
+
+    Scores are divided by the root of ``head_dim`` by every node, whatever ``attention`` is; so queries make up for
+    it.
+    """
+    return MappingProxyType(
+        {
+            WeightName.EMBEDDING: embedding,
+            WeightName.Q: attention * math.sqrt(head_dim),
+            WeightName.WO: residual,
+            WeightName.W2: residual,
+            WeightName.LOGITS: 1 / logits,
+        }
+    )

@@ -35,7 +35,7 @@ class StoredTensor:
     """``d`` rows of ``n`` values of a type, from byte ``offset`` of a file.
 
     ``pair_dim`` is the width of heads whose rows are stored half-split (row i beside row i + pair_dim / 2) and
-    wanted interleaved, 0 where rows are wanted as they stand.
+    wanted interleaved, 0 where rows are wanted as they stand. All values are multiplied by ``scale``.
     """
 
     file: MappedFile
@@ -45,6 +45,7 @@ class StoredTensor:
     d: int
     n: int
     pair_dim: int = 0
+    scale: float = 1.0
 
     @property
     def row_bytes(self) -> int:
@@ -65,11 +66,12 @@ class StoredTensor:
         if as_stored(self.ggml_type) is float_type:
             units = stored.view(storage_dtype(float_type)).reshape(len(rows), -1)
             self._check_scales(units, rows)
-            return units
+            return units if self.scale == 1.0 else _scaled(units, self.scale)
         values = np.empty((len(rows), self.n), dtype=np.float32)
         decode(self.ggml_type, np.ascontiguousarray(stored).reshape(-1), values.reshape(-1))
         if not np.isfinite(values).all():
             raise self._damaged(rows)
+        values *= np.float32(self.scale)
         if float_type is FloatType.F32:
             return values
         if float_type is not FloatType.Q40:
@@ -114,3 +116,13 @@ class StoredTensor:
             f"{self.file.path}: tensor {self.name!r} has a scale or value that is no number, in rows "
             f"{rows.start} to {rows.stop - 1}: the file is damaged, download it again"
         )
+
+
+def _scaled(units: npt.NDArray[Any], scale: float) -> npt.NDArray[Any]:
+    """Return numbers, or blocks, a factor larger: of blocks only the scale changes, and is rounded once more."""
+    if units.dtype not in (Q40_BLOCK, Q80_BLOCK):
+        larger: npt.NDArray[Any] = units * np.float32(scale)
+        return larger
+    blocks = units.copy()
+    blocks["d"] = (units["d"].astype(np.float32) * np.float32(scale)).astype("<f2")
+    return blocks

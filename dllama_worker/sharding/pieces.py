@@ -99,6 +99,10 @@ def _q_columns(entry: TensorEntry, header: ModelHeader, share: NodeShare) -> Ten
     return TensorSlice.of_columns(entry, _of_heads(share.q_heads, header))
 
 
+def _kv_columns(entry: TensorEntry, header: ModelHeader, share: NodeShare) -> TensorSlice:
+    return TensorSlice.of_columns(entry, _of_heads(share.kv_heads, header))
+
+
 def _hidden_rows(entry: TensorEntry, header: ModelHeader, share: NodeShare) -> TensorSlice:
     return TensorSlice.of_rows(entry, share.hidden)
 
@@ -122,6 +126,9 @@ _SLICES: Mapping[str, _Slicer] = MappingProxyType(
         WeightName.Q: _q_rows,
         WeightName.K: _kv_rows,
         WeightName.V: _kv_rows,
+        WeightName.BIAS_Q: _q_columns,
+        WeightName.BIAS_K: _kv_columns,
+        WeightName.BIAS_V: _kv_columns,
         WeightName.WO: _q_columns,
         WeightName.MOE_GATE: _whole,
         WeightName.W1: _hidden_rows,

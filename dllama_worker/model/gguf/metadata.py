@@ -1,4 +1,4 @@
-"""What a GGUF file's metadata says of its model: the keys of three architectures as one description.
+"""What a GGUF file's metadata says of its model: the keys of all architectures as one description.
 
 Keys are those of llama.cpp's ``gguf-py/gguf/constants.py``; the map was proven with transformers and the C++
 program's own converter (a model through GGUF and this map is the same file to the last byte).
@@ -15,14 +15,12 @@ import numpy as np
 
 from dllama_proto.enums import ArchType
 from dllama_worker.errors import UsageError
-from dllama_worker.model.description import Llama3Scaling, ModelDescription
+from dllama_worker.model.description import Llama3Scaling, ModelDescription, granite_scales
+from dllama_worker.model.families import GGUF_FAMILIES, ModelFamily
 from dllama_worker.model.gguf.shards import GgufModel
 
 __all__ = ["describe"]
 
-_ARCHES = MappingProxyType(
-    {"llama": ArchType.LLAMA, "qwen3": ArchType.QWEN3, "qwen3moe": ArchType.QWEN3_MOE}
-)
 _DEFAULT_THETA = 10_000.0
 _MAX = (1 << 31) - 1
 
@@ -37,16 +35,17 @@ def describe(model: GgufModel, max_seq_len: int = 0) -> ModelDescription:
     Raises UsageError for an architecture that no node computes, and for what the ops of the nodes can't do.
     """
     name = model.metadata.get("general.architecture")
-    arch = _ARCHES.get(name) if isinstance(name, str) else None
-    if arch is None:
+    family = GGUF_FAMILIES.get(name) if isinstance(name, str) else None
+    if family is None:
         raise UsageError(
-            f"{model.path}: is a model of architecture {str(name)[:40]!r}: this program knows {', '.join(_ARCHES)}"
+            f"{model.path}: is a model of architecture {str(name)[:40]!r}: this program knows "
+            f"{', '.join(GGUF_FAMILIES)}"
         )
     values = _ArchitectureValues(model.path, model.metadata, str(name))
     n_heads = values.count("attention.head_count")
     dim = values.count("embedding_length")
     head_dim = values.optional("attention.key_length")
-    if head_dim is None and arch is ArchType.LLAMA:
+    if head_dim is None and family.arch is ArchType.LLAMA:
         head_dim = values.optional("rope.dimension_count")
     if head_dim is None:
         head_dim = dim // n_heads
@@ -57,14 +56,13 @@ def describe(model: GgufModel, max_seq_len: int = 0) -> ModelDescription:
     if rotated not in (None, head_dim):
         raise values.refusal("rope.dimension_count", f"{head_dim}, the whole head", rotated)
     n_experts = values.optional("expert_count") or 0
-    is_moe = arch is ArchType.QWEN3_MOE
-    if n_experts and not is_moe:
+    if n_experts and not family.is_moe:
         raise values.refusal("expert_count", "0, as experts go with qwen3moe only", n_experts)
     seq_len = values.count("context_length")
     _check_window(values, min(max_seq_len or seq_len, seq_len))
     theta = values.real("rope.freq_base", _DEFAULT_THETA)
     return ModelDescription(
-        arch=arch,
+        arch=family.arch,
         dim=dim,
         hidden_dim=values.optional("feed_forward_length") or 0,
         n_layers=values.count("block_count"),
@@ -73,12 +71,32 @@ def describe(model: GgufModel, max_seq_len: int = 0) -> ModelDescription:
         vocab_size=_vocab_size(model),
         seq_len=seq_len,
         n_experts=n_experts,
-        n_active_experts=values.count("expert_used_count") if is_moe else 0,
-        moe_hidden_dim=values.count("expert_feed_forward_length") if is_moe else None,
+        n_active_experts=values.count("expert_used_count") if family.is_moe else 0,
+        moe_hidden_dim=values.count("expert_feed_forward_length") if family.is_moe else None,
         rope_theta=theta,
         rope_scaling=_rope_scaling(model, values, head_dim, theta),
         head_dim=head_dim,
         norm_epsilon=values.real("attention.layer_norm_rms_epsilon", 1e-5),
+        rope_type=family.rope_type,
+        has_qkv_bias=family.has_qkv_bias,
+        unrotated_layers=_unrotated_layers(values, family),
+        scales=_scales(values, head_dim) if family.is_scaled else MappingProxyType({}),
+    )
+
+
+def _unrotated_layers(values: _ArchitectureValues, family: ModelFamily) -> tuple[int, ...]:
+    """Return every layer that ends a step (llama.cpp's ``n_no_rope_layer_step``)."""
+    step = family.unrotated_step
+    return tuple(range(step - 1, values.count("block_count"), step)) if step else ()
+
+
+def _scales(values: _ArchitectureValues, head_dim: int) -> Mapping[str, float]:
+    return granite_scales(
+        values.real("embedding_scale", 1.0),
+        values.real("attention.scale", 1 / head_dim**0.5),
+        values.real("residual_scale", 1.0),
+        values.real("logit_scale", 1.0),
+        head_dim,
     )
 
 

@@ -8,6 +8,9 @@ from dllama_proto.model_file import TensorEntry
 from dllama_proto.names import WeightName
 from dllama_worker.errors import UsageError
 from dllama_worker.model.converted_model import ConvertedModel, open_converted
+from dllama_worker.model.description import ModelDescription
+from dllama_worker.model.families import GGUF_FAMILIES
+from dllama_worker.model.fused import rows_in_fused
 from dllama_worker.model.gguf.metadata import describe
 from dllama_worker.model.gguf.shards import GgufModel, read_gguf
 from dllama_worker.model.gguf.tensor_names import tensor_name
@@ -30,7 +33,7 @@ def open_gguf(path: Path, options: OpenOptions) -> ConvertedModel:
     used = set(_FACTS)
 
     def find(entry: TensorEntry) -> StoredTensor:
-        stored = _find(model, entry)
+        stored = _find(model, entry, description)
         used.add(stored.name)
         return stored
 
@@ -45,9 +48,11 @@ def open_gguf(path: Path, options: OpenOptions) -> ConvertedModel:
     return opened
 
 
-def _find(model: GgufModel, entry: TensorEntry) -> StoredTensor:
-    """Return an entry's matrix, its own part of a tensor of all experts. Raises UsageError."""
-    name = tensor_name(entry)
+def _find(model: GgufModel, entry: TensorEntry, description: ModelDescription) -> StoredTensor:
+    """Return an entry's matrix, its own part of a tensor of several. Raises UsageError."""
+    is_fused = GGUF_FAMILIES[model.metadata["general.architecture"]].is_fused
+    name = tensor_name(entry, is_fused=is_fused)
+    first_row, n_rows = rows_in_fused(entry, description) if is_fused else (0, entry.d)
     if entry.name == WeightName.LOGITS and name not in model.tensors:
         name = "token_embd.weight"  # tied: the embedding is the classifier, too
     found = model.tensors.get(name)
@@ -61,10 +66,12 @@ def _find(model: GgufModel, entry: TensorEntry) -> StoredTensor:
     d = 1
     for dim in others:
         d *= dim
-    if (n, d) != (entry.n, entry.d) or not (entry.expert or 0) < n_experts:
+    if (n, d) != (entry.n, n_rows) or not (entry.expert or 0) < n_experts:
         raise UsageError(
-            f"{model.path}: tensor {name!r} has dimensions {tensor.dims}, expected {entry.n} x {entry.d}"
+            f"{model.path}: tensor {name!r} has dimensions {tensor.dims}, expected {entry.n} x {n_rows}"
             + ("" if entry.expert is None else " for each expert")
         )
-    start = tensor.offset + (entry.expert or 0) * (tensor.n_bytes // n_experts)
-    return StoredTensor(file, name, tensor.ggml_type, start, d, n)
+    of_expert = tensor.n_bytes // n_experts
+    start = tensor.offset + (entry.expert or 0) * of_expert + first_row * (of_expert // d)
+    scale = description.scales.get(entry.name, 1.0)
+    return StoredTensor(file, name, tensor.ggml_type, start, entry.d, n, scale=scale)

@@ -20,6 +20,9 @@ _NAMES: Mapping[str, str] = MappingProxyType(
         WeightName.Q: "blk.{layer}.attn_q.weight",
         WeightName.K: "blk.{layer}.attn_k.weight",
         WeightName.V: "blk.{layer}.attn_v.weight",
+        WeightName.BIAS_Q: "blk.{layer}.attn_q.bias",
+        WeightName.BIAS_K: "blk.{layer}.attn_k.bias",
+        WeightName.BIAS_V: "blk.{layer}.attn_v.bias",
         WeightName.WO: "blk.{layer}.attn_output.weight",
         WeightName.MOE_GATE: "blk.{layer}.ffn_gate_inp.weight",
         WeightName.W1: "blk.{layer}.ffn_gate.weight",
@@ -44,7 +47,16 @@ _EXPERTS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def tensor_name(entry: TensorEntry) -> str:
+#: Of families that store some matrices as one, below each other.
+_FUSED: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys((WeightName.Q, WeightName.K, WeightName.V), "blk.{layer}.attn_qkv.weight")
+    | dict.fromkeys((WeightName.W1, WeightName.W3), "blk.{layer}.ffn_up.weight")
+)
+
+
+def tensor_name(entry: TensorEntry, *, is_fused: bool = False) -> str:
     """Return the name of the tensor that an entry's rows are in."""
     names = _NAMES if entry.expert is None else _EXPERTS
+    if is_fused:
+        names = {**names, **_FUSED}
     return names[entry.name].format(layer=entry.layer)

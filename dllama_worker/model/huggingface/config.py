@@ -7,25 +7,18 @@ version 5 (``rope_parameters``).
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from dllama_proto.enums import ArchType
 from dllama_proto.model_header import HiddenAct
 from dllama_worker.errors import UsageError
-from dllama_worker.model.description import Llama3Scaling, ModelDescription
+from dllama_worker.model.description import Llama3Scaling, ModelDescription, granite_scales
+from dllama_worker.model.families import HUGGING_FACE_FAMILIES
 
 __all__ = ["describe", "read_config"]
 
-_ARCHES = MappingProxyType(
-    {
-        "llama": ArchType.LLAMA,
-        "mistral": ArchType.LLAMA,
-        "qwen3": ArchType.QWEN3,
-        "qwen3_moe": ArchType.QWEN3_MOE,
-    }
-)
 _ACTIVATIONS = MappingProxyType({"silu": HiddenAct.SILU, "gelu": HiddenAct.GELU})
 _MAX = (1 << 31) - 1
 _MAX_FILE = 16 << 20
@@ -51,10 +44,10 @@ def describe(path: Path, config: dict[str, Any], max_seq_len: int = 0) -> ModelD
     """
     values = _ConfigValues(path, config)
     name = values.text("model_type")
-    arch = _ARCHES.get(name)
-    if arch is None:
+    family = HUGGING_FACE_FAMILIES.get(name)
+    if family is None:
         raise UsageError(
-            f"{path}: is a model of type {name[:40]!r}: this program knows {', '.join(_ARCHES)}"
+            f"{path}: is a model of type {name[:40]!r}: this program knows {', '.join(HUGGING_FACE_FAMILIES)}"
         )
     if config.get("quantization_config") is not None:
         raise UsageError(
@@ -63,7 +56,7 @@ def describe(path: Path, config: dict[str, Any], max_seq_len: int = 0) -> ModelD
     for key in ("attention_bias", "mlp_bias"):
         if config.get(key):
             raise values.refusal(key, "false, as matrices have no bias here", config[key])
-    is_moe = arch is ArchType.QWEN3_MOE
+    is_moe = family.is_moe
     if is_moe and (
         config.get("mlp_only_layers") or values.optional("decoder_sparse_step") not in (None, 1)
     ):
@@ -81,8 +74,9 @@ def describe(path: Path, config: dict[str, Any], max_seq_len: int = 0) -> ModelD
     if activation not in _ACTIVATIONS:
         raise values.refusal("hidden_act", " or ".join(_ACTIVATIONS), activation)
     rope = _rope_parameters(values, config)
+    head_dim = values.optional("head_dim")
     return ModelDescription(
-        arch=arch,
+        arch=family.arch,
         dim=dim,
         hidden_dim=values.count("intermediate_size"),
         n_layers=values.count("num_hidden_layers"),
@@ -96,8 +90,36 @@ def describe(path: Path, config: dict[str, Any], max_seq_len: int = 0) -> ModelD
         moe_hidden_dim=values.optional("moe_intermediate_size"),
         rope_theta=_real(values, rope, "rope_theta"),
         rope_scaling=_rope_scaling(values, rope),
-        head_dim=values.optional("head_dim"),
+        head_dim=head_dim,
         norm_epsilon=_real(values, config, "rms_norm_eps"),
+        rope_type=family.rope_type,
+        has_qkv_bias=family.has_qkv_bias,
+        unrotated_layers=_unrotated_layers(values, config) if family.unrotated_step else (),
+        scales=_scales(values, config, head_dim or dim // n_heads)
+        if family.is_scaled
+        else MappingProxyType({}),
+    )
+
+
+def _unrotated_layers(values: _ConfigValues, config: dict[str, Any]) -> tuple[int, ...]:
+    """Return the layers that have a 0 in ``no_rope_layers``, whatever that is called."""
+    flags = config.get("no_rope_layers")
+    if not isinstance(flags, list) or len(flags) != values.count("num_hidden_layers"):
+        raise values.refusal("no_rope_layers", "a 0 or 1 for each layer", flags)
+    return tuple(layer for layer, rotated in enumerate(flags) if not rotated)
+
+
+def _scales(values: _ConfigValues, config: dict[str, Any], head_dim: int) -> Mapping[str, float]:
+    def factor(key: str, default: float) -> float:
+        found = _real(values, config, key)
+        return default if found is None else found
+
+    return granite_scales(
+        factor("embedding_multiplier", 1.0),
+        factor("attention_multiplier", head_dim**-0.5),
+        factor("residual_multiplier", 1.0),
+        factor("logits_scaling", 1.0),
+        head_dim,
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from dllama_proto.enums import ArchType
+from dllama_proto.enums import RopeType
 from dllama_proto.model_file import TensorEntry
 from dllama_proto.names import WeightName
 from dllama_worker.errors import UsageError
 from dllama_worker.model.converted_model import ConvertedModel, open_converted
 from dllama_worker.model.description import ModelDescription
+from dllama_worker.model.families import HUGGING_FACE_FAMILIES, ModelFamily
+from dllama_worker.model.fused import rows_in_fused
 from dllama_worker.model.huggingface.config import describe, read_config
 from dllama_worker.model.huggingface.safetensors_file import SafeTensor, read_safetensors
 from dllama_worker.model.huggingface.tensor_names import EMBEDDING, tensor_name
@@ -35,12 +37,14 @@ def open_folder(folder: Path, options: OpenOptions) -> ConvertedModel:
     Raises UsageError naming the file, what is wrong with it or with its model, and what to do; OSError.
     """
     config = folder / CONFIG_FILE
-    description = describe(config, read_config(config), options.max_seq_len)
+    facts = read_config(config)
+    description = describe(config, facts, options.max_seq_len)
+    family = HUGGING_FACE_FAMILIES[facts["model_type"]]
     tensors = _read_tensors(folder)
     used = set()
 
     def find(entry: TensorEntry) -> StoredTensor:
-        stored = _find(folder, tensors, entry, description)
+        stored = _find(folder, tensors, entry, description, family)
         used.add(stored.name)
         return stored
 
@@ -92,10 +96,16 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _find(
-    folder: Path, tensors: Mapping[str, SafeTensor], entry: TensorEntry, description: ModelDescription
+    folder: Path,
+    tensors: Mapping[str, SafeTensor],
+    entry: TensorEntry,
+    description: ModelDescription,
+    family: ModelFamily,
 ) -> StoredTensor:
     """Return an entry's matrix. Raises UsageError."""
-    name = tensor_name(entry)
+    is_fused = family.is_fused
+    name = tensor_name(entry, is_fused=is_fused)
+    first_row, n_rows = rows_in_fused(entry, description) if is_fused else (0, entry.d)
     if entry.name == WeightName.LOGITS and name not in tensors:
         name = EMBEDDING  # tied: the embedding is the classifier, too
     tensor = tensors.get(name)
@@ -108,17 +118,18 @@ def _find(
             f"{tensor.file.path}: tensor {name!r} is stored as {tensor.dtype}, expected F32, F16 or BF16: take "
             "the model's original, or a GGUF"
         )
-    if tensor.shape != (entry.d, entry.n) and (entry.d > 1 or tensor.shape != (entry.n,)):
+    if tensor.shape != (n_rows, entry.n) and (entry.d > 1 or tensor.shape != (entry.n,)):
         raise UsageError(
-            f"{tensor.file.path}: tensor {name!r} has shape {tensor.shape}, expected ({entry.d}, {entry.n})"
+            f"{tensor.file.path}: tensor {name!r} has shape {tensor.shape}, expected ({n_rows}, {entry.n})"
         )
-    return StoredTensor(
-        tensor.file, name, tensor.ggml_type, tensor.offset, entry.d, entry.n, _pair_dim(entry, description)
-    )
+    start = tensor.offset + first_row * (tensor.n_bytes // n_rows)
+    scale = description.scales.get(entry.name, 1.0)
+    pair_dim = _pair_dim(entry, description)
+    return StoredTensor(tensor.file, name, tensor.ggml_type, start, entry.d, entry.n, pair_dim, scale)
 
 
 def _pair_dim(entry: TensorEntry, description: ModelDescription) -> int:
     """Return the width of heads to interleave: those of llama, which its ROPE rotates in pairs of neighbours."""
-    if description.arch is not ArchType.LLAMA or entry.name not in (WeightName.Q, WeightName.K):
+    if description.rope_type is not RopeType.LLAMA or entry.name not in (WeightName.Q, WeightName.K):
         return 0
     return description.head_dim or description.dim // description.n_heads

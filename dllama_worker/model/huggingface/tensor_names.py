@@ -18,6 +18,9 @@ _NAMES: Mapping[str, str] = MappingProxyType(
         WeightName.Q: "model.layers.{layer}.self_attn.q_proj.weight",
         WeightName.K: "model.layers.{layer}.self_attn.k_proj.weight",
         WeightName.V: "model.layers.{layer}.self_attn.v_proj.weight",
+        WeightName.BIAS_Q: "model.layers.{layer}.self_attn.q_proj.bias",
+        WeightName.BIAS_K: "model.layers.{layer}.self_attn.k_proj.bias",
+        WeightName.BIAS_V: "model.layers.{layer}.self_attn.v_proj.bias",
         WeightName.WO: "model.layers.{layer}.self_attn.o_proj.weight",
         WeightName.MOE_GATE: "model.layers.{layer}.mlp.gate.weight",
         WeightName.W1: "model.layers.{layer}.mlp.gate_proj.weight",
@@ -40,7 +43,18 @@ _EXPERTS: Mapping[str, str] = MappingProxyType(
 )
 
 
-def tensor_name(entry: TensorEntry) -> str:
-    """Return the name of the tensor that is an entry."""
+#: Of families that store some matrices as one, below each other.
+_FUSED: Mapping[str, str] = MappingProxyType(
+    dict.fromkeys(
+        (WeightName.Q, WeightName.K, WeightName.V), "model.layers.{layer}.self_attn.qkv_proj.weight"
+    )
+    | dict.fromkeys((WeightName.W1, WeightName.W3), "model.layers.{layer}.mlp.gate_up_proj.weight")
+)
+
+
+def tensor_name(entry: TensorEntry, *, is_fused: bool = False) -> str:
+    """Return the name of the tensor that an entry's rows are in."""
     names = _NAMES if entry.expert is None else _EXPERTS
+    if is_fused:
+        names = {**names, **_FUSED}
     return names[entry.name].format(layer=entry.layer, expert=entry.expert)

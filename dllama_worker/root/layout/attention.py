@@ -43,9 +43,12 @@ def _heads(shape: NodeShape, buffers: Buffers, segment: SegmentBuilder, layer: i
     segment.norm(WeightName.NORM_0, "block_norm_pre_0", at.x, at.y, at.inv_rms, shape.norm_weight())
     segment.cast("block_cast_y", buffer(at.y), buffer(at.yq))
     _project(shape, buffers, segment)
+    if shape.header.has_qkv_bias:
+        _add_biases(shape, buffers, segment)
     if shape.header.has_qk_norm:
         _norm_heads(shape, buffers, segment)
-    _rotate(shape, buffers, segment)
+    if layer not in shape.header.unrotated_layers:
+        _rotate(shape, buffers, segment)
     _attend(shape, buffers, segment, layer)
     segment.cast("block_cast_y2", buffer(at.z, sliced=True), buffer(at.zq_slice))
     segment.op(
@@ -74,6 +77,19 @@ def _project(shape: NodeShape, buffers: Buffers, segment: SegmentBuilder) -> Non
             weight=shape.weight(shape.header.dim, d),
             config=MatmulConfig(0, 0, at.active_expert_indexes),
         )
+
+
+def _add_biases(shape: NodeShape, buffers: Buffers, segment: SegmentBuilder) -> None:
+    """Add one row to all: no op adds a weight, but one looks rows up, by a pipe of zeros, and one adds rows."""
+    at = buffers.at
+    for name, row, target, d in (
+        (WeightName.BIAS_Q, at.bias_q, at.q, shape.q_dim0),
+        (WeightName.BIAS_K, at.bias_kv, at.k_temp, shape.kv_dim0),
+        (WeightName.BIAS_V, at.bias_kv, at.v_temp, shape.kv_dim0),
+    ):
+        weight = Size3D.of(FloatType.F32, y=1, x=d)
+        segment.op(OpCode.EMBEDDING, name, pipe(Pipe.ZERO), buffer(row), weight=weight)
+        segment.op(OpCode.MERGE_ADD, f"{name}_add", buffer(row), buffer(target))
 
 
 def _norm_heads(shape: NodeShape, buffers: Buffers, segment: SegmentBuilder) -> None:

@@ -46,6 +46,8 @@ class BufferIndexes:
     moe_dq: int
     moe_l: int
     moe_scale: int
+    bias_q: int
+    bias_kv: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,8 @@ _BUFFERS: Mapping[str, _Buffer] = MappingProxyType(
         ),
         "moe_l": _Buffer("moe_l", lambda shape: _hidden(shape, z=_n_active(shape))),
         "moe_scale": _Buffer("moe_s", lambda shape: shape.rows(1, z=_n_active(shape))),
+        "bias_q": _Buffer("bias_q", lambda shape: shape.rows(shape.q_dim0 * shape.header.has_qkv_bias)),
+        "bias_kv": _Buffer("bias_kv", lambda shape: shape.rows(shape.kv_dim0 * shape.header.has_qkv_bias)),
     }
 )
 

@@ -23,6 +23,8 @@ def net_config(
         Pipe.LG: (FloatType.F32, partition.n_logits),
         Pipe.ZQ: (sync_type, header.dim * n_nodes),
     }
+    if header.has_qkv_bias:
+        widths[Pipe.ZERO] = (FloatType.F32, 1)
     return NetConfig(
         n_batches=n_batches,
         n_nodes=n_nodes,
