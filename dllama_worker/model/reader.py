@@ -12,6 +12,7 @@ import numpy as np
 
 from dllama_proto.errors import ProtocolError
 from dllama_proto.floats import storage_dtype
+from dllama_proto.input_files import open_regular
 from dllama_proto.model_file import (
     TensorEntry,
     check_file_size,
@@ -82,7 +83,7 @@ def open_model(path: Path, max_seq_len: int = 0) -> ModelFile:
     header, or the tensor at which it ends too early.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             header = read_model_header(file)
         check_file_size(header, path.stat().st_size)
         with path.open("rb") as file:

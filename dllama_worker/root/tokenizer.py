@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 from dllama_proto.errors import ProtocolError
+from dllama_proto.input_files import open_regular
 from dllama_proto.tokenizer_file import TokenizerFile, read_tokenizer
 from dllama_worker.errors import UsageError
 from dllama_worker.root.decoder import TokenDecoder
@@ -143,7 +144,7 @@ class Tokenizer:
 def load_tokenizer(path: Path) -> Tokenizer:
     """Read a .t file. Raises UsageError naming the file and what is wrong with it."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return Tokenizer(read_tokenizer(file))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read as a tokenizer: {error.strerror or error}") from error
