@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dllama_proto.command_line import CommandParser
+from dllama_proto.command_line import CommandParser, between, file_path
 from dllama_proto.exit_codes import AMISS, CommandError, ExitCode, run_command
 from dllama_proto.version import VersionAction
 
@@ -28,6 +27,12 @@ examples:
 exit codes: 0 done, 1 a kernel is wrong (check), 2 wrong arguments or files, plugins in conflict,
 4 this machine cannot do it (out of memory, the disk is full), 130 Ctrl-C
 """
+
+
+#: Beyond any use, and within what NumPy counts in: rows of a batch, positions that float32 holds exactly.
+_MAX_ROWS, _MAX_POSITION = 65_536, (1 << 24) - 1
+_MAX_THREADS = 4096
+_MAX_CASES, _MAX_SEED = 1_000_000, (1 << 63) - 1
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -66,19 +71,22 @@ def make_parser() -> argparse.ArgumentParser:
     check.add_argument(
         "plugin",
         nargs="?",
-        default="",
+        type=_plugin,
         metavar="PLUGIN[:VARIANT]",
         help="what to check (default: every plugin)",
     )
     check.add_argument(
         "--cases",
-        type=int,
+        type=between(1, _MAX_CASES),
         default=20,
         metavar="N",
         help="random cases for each kernel (default: %(default)s)",
     )
     check.add_argument(
-        "--seed", type=int, default=0, help="seed of the first random case (default: %(default)s)"
+        "--seed",
+        type=between(0, _MAX_SEED),
+        default=0,
+        help="seed of the first random case (default: %(default)s)",
     )
     check.add_argument(
         "--op",
@@ -103,15 +111,33 @@ def make_parser() -> argparse.ArgumentParser:
         help="the same as of dllama-ops list",
     )
     bench.add_argument("--all", action="store_true", help="measure every kernel, not only the chosen ones")
-    bench.add_argument("--rows", type=int, nargs="+", default=[1, 32], help="batch sizes (default: 1 32)")
     bench.add_argument(
-        "--position", type=int, default=511, help="position of the rows in the context (default: 511)"
+        "--rows", type=between(1, _MAX_ROWS), nargs="+", default=[1, 32], help="batch sizes (default: 1 32)"
     )
-    bench.add_argument("--nthreads", type=int, default=1, help="threads to compute with (default: 1)")
+    bench.add_argument(
+        "--position",
+        type=between(0, _MAX_POSITION),
+        default=511,
+        help="position of the rows in the context (default: 511)",
+    )
+    bench.add_argument(
+        "--nthreads", type=between(1, _MAX_THREADS), default=1, help="threads to compute with (default: 1)"
+    )
     bench.add_argument("--json", action="store_true", help="print JSON")
-    bench.add_argument("--plot", type=Path, metavar="FILE.png", help="draw a roofline (needs matplotlib)")
+    bench.add_argument(
+        "--plot", type=file_path, metavar="FILE.png", help="draw a roofline (needs matplotlib)"
+    )
     bench.set_defaults(run=_bench)
     return parser
+
+
+def _plugin(text: str) -> str:
+    """Read a plugin's name: an empty one, of a shell's variable that is not set, does not stand for all."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(
+            "expected the name of a plugin, got none: leave it out for every plugin"
+        )
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -152,10 +178,8 @@ def _check(arguments: argparse.Namespace) -> int:
     unknown = [name for name in arguments.op if name.upper() not in codes]
     if unknown:
         raise CommandError(f"argument --op: expected one of {', '.join(codes)}, got {unknown[0]!r}")
-    if arguments.cases < 1 or arguments.seed < 0:
-        raise CommandError("cases must be positive, the seed 0 or more")
     selection = select(
-        make_plugin_manager(), arguments.plugin, {codes[name.upper()] for name in arguments.op}
+        make_plugin_manager(), arguments.plugin or "", {codes[name.upper()] for name in arguments.op}
     )
     with progress_line() as progress:
         report = run_suite(selection, arguments.cases, arguments.seed, progress)
@@ -174,8 +198,6 @@ def _bench(arguments: argparse.Namespace) -> int:
         shape = model_shape(arguments.model)
     except ValueError as error:
         raise CommandError(f"argument --model: {error}") from error
-    if min(*arguments.rows, arguments.nthreads) < 1 or arguments.position < 0:
-        raise CommandError("rows and threads must be positive, the position 0 or more")
     if arguments.plot:
         check_plot(arguments.plot)
     table = _table(arguments)

@@ -3,8 +3,9 @@
 :class:`KernelDataError` is the peer's (a number that came off the wire), :class:`WeightPieceError` the code's that
 feeds a kernel (the protocol has checked what came off the wire). :class:`KernelChoiceError` and
 :class:`KernelClash` are the caller's, who decides by ``--kernels``; :class:`KernelNotFound` is the installation's.
-A broken third-party plugin is no exception but a :class:`PluginFailure` on record: whatever other plugins cover
-still runs.
+A third-party plugin that is broken when it is asked for kernels is no exception but a :class:`PluginFailure` on
+record: whatever other plugins cover still runs. One that fails later, when nothing can take its place, raises
+:class:`KernelFailed`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ __all__ = [
     "KernelChoiceError",
     "KernelClash",
     "KernelDataError",
+    "KernelFailed",
     "KernelNotFound",
     "OpsError",
     "PluginFailure",
@@ -89,6 +91,17 @@ class PluginFailure:
     def of(cls, plugin: str, stage: str, error: BaseException) -> PluginFailure:
         """Describe an exception by its type and message."""
         return cls(plugin, stage, f"{type(error).__name__}: {error}")
+
+
+class KernelFailed(OpsError):
+    """A kernel of an installed plugin raised: while it was made, fed or run. ``place`` is where in its source."""
+
+    exit_code = ExitCode.MACHINE
+
+    def __init__(self, failure: PluginFailure, place: str) -> None:
+        super().__init__(f"{failure} ({place}); mend or uninstall it, or choose others with --kernels")
+        self.failure = failure
+        self.place = place
 
 
 def listed(names: Iterable[str]) -> str:

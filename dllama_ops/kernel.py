@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from dllama_ops.blame import OWN_PLUGINS, Blame
 from dllama_ops.params import OpParams
 from dllama_ops.tensor import Tensor, WeightSpec
 from dllama_proto.enums import OpCode, OpQuantType
@@ -57,6 +58,11 @@ class OpContext:
     output: Tensor
     weight: WeightSpec | None
     params: OpParams | DataclassInstance
+
+    @property
+    def where(self) -> str:
+        """Which op this is, for people."""
+        return f"{self.key} {self.name!r} of layer {self.index}"
 
 
 class Kernel(Protocol):
@@ -113,10 +119,28 @@ KernelFactory = Callable[[OpContext], Kernel]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BoundOp:
-    """An op with the kernel that was chosen for it."""
+    """An op with the kernel that was chosen for it, and the plugin that has it (none: it is made by hand)."""
 
     context: OpContext
     kernel: Kernel
+    plugin: str = ""
+
+    def blame(self, doing: str) -> Blame:
+        """Return in what to call the kernel: its plugin is named where it raises while ``doing`` the op."""
+        return Blame(self.plugin, f"{doing} {self.context.where}")
+
+    @property
+    def forward(self) -> Callable[[int], None]:
+        """The kernel's own ``forward``; for an installed plugin's kernel, one that raises KernelFailed."""
+        forward, blame = self.kernel.forward, self.blame("compute")
+        if self.plugin in OWN_PLUGINS:
+            return forward
+
+        def guarded(batch_size: int) -> None:
+            with blame:
+                forward(batch_size)
+
+        return guarded
 
 
 class CompiledSegment(Protocol):

@@ -13,10 +13,18 @@ from itertools import pairwise
 from time import perf_counter
 from typing import Any
 
+from dllama_ops.blame import OWN_PLUGINS, Blame
 from dllama_ops.errors import PluginFailure
-from dllama_ops.kernel import BoundOp, CompiledSegment
+from dllama_ops.kernel import BoundOp, CompiledSegment, ProfiledSegment
 
-__all__ = ["CompileHook", "SegmentChoice", "SegmentCompiler", "SequentialSegment", "compile_segment"]
+__all__ = [
+    "CompileHook",
+    "SegmentChoice",
+    "SegmentCompiler",
+    "SequentialSegment",
+    "compile_segment",
+    "guarded",
+]
 
 #: Calls one plugin's ``dllama_compile_segment``; pluggy gives back a list of the results that are not None.
 CompileHook = Callable[..., list[Any]]
@@ -44,7 +52,7 @@ class SequentialSegment:
     """Runs the kernels of a segment one after another."""
 
     def __init__(self, ops: Iterable[BoundOp]) -> None:
-        self._forwards = tuple(op.kernel.forward for op in ops)
+        self._forwards = tuple(op.forward for op in ops)
 
     def forward(self, batch_size: int) -> None:
         """Run every op on the first ``batch_size`` rows. Raises what the kernels raise."""
@@ -82,3 +90,35 @@ def compile_segment(
         failures.append(PluginFailure(compiler.plugin, "compile a segment", reason))
     reason = "no plugin takes it whole"
     return SegmentChoice(SequentialSegment(ops), None, reason, tuple(failures))
+
+
+def guarded(choice: SegmentChoice, ops: Sequence[BoundOp]) -> CompiledSegment:
+    """Return what runs ``ops``; a plugin that does so whole is named where it raises (KernelFailed)."""
+    if choice.plugin is None or choice.plugin in OWN_PLUGINS:
+        return choice.segment
+    kind = _GuardedProfile if isinstance(choice.segment, ProfiledSegment) else _GuardedSegment
+    return kind(choice.segment, choice.plugin, ops)
+
+
+class _GuardedSegment:
+    """A segment that an installed plugin runs whole: what it raises names the plugin."""
+
+    def __init__(self, segment: Any, plugin: str, ops: Sequence[BoundOp]) -> None:
+        self._segment = segment
+        ends = " to ".join(dict.fromkeys(op.context.where for op in (ops[0], ops[-1])))
+        self._blame = Blame(plugin, f"run the segment of {ends}")
+
+    def forward(self, batch_size: int) -> None:
+        """Run it. Raises KernelFailed."""
+        with self._blame:
+            self._segment.forward(batch_size)
+
+
+class _GuardedProfile(_GuardedSegment):
+    """The same of a segment that can tell where its time goes."""
+
+    def profile(self, batch_size: int) -> Sequence[float]:
+        """Run it; return the seconds of each op. Raises KernelFailed."""
+        with self._blame:
+            seconds: Sequence[float] = self._segment.profile(batch_size)
+            return seconds

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from importlib.metadata import entry_points
-from pathlib import Path
 
-from dllama_proto.command_line import CommandParser
+from dllama_proto.command_line import CommandParser, at_least, file_name, file_path, not_negative
 from dllama_proto.exit_codes import CommandError, ExitCode, run_command
 from dllama_proto.terminal import print_line
 from dllama_proto.version import VersionAction
@@ -56,8 +55,8 @@ def make_parser() -> argparse.ArgumentParser:
         description="Writes one page (no network needed): nodes and the bytes between them, a timeline, syncs, "
         "configuration, search.",
     )
-    report.add_argument("file", metavar="FILE", help="a capture")
-    report.add_argument("-o", "--output", type=Path, required=True, metavar="REPORT.html")
+    report.add_argument("file", type=file_name, metavar="FILE", help="a capture")
+    report.add_argument("-o", "--output", type=file_path, required=True, metavar="REPORT.html")
     report.set_defaults(run=_report)
     wireshark = commands.add_parser(
         "wireshark",
@@ -77,13 +76,15 @@ def _add_dissect(commands: argparse._SubParsersAction[CommandParser]) -> None:
         description="Shows every message, weight and slice of a capture (pcap or pcapng, also gzipped), "
         "and accounts for every byte.",
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="captures; - is standard input")
+    parser.add_argument(
+        "files", nargs="+", type=file_name, metavar="FILE", help="captures; - is standard input"
+    )
     parser.add_argument("-v", "--fields", action="store_true", help="show the fields of messages as a tree")
     parser.add_argument("-x", "--hex", action="store_true", help="show the bytes beside their fields")
     parser.add_argument("--json", action="store_true", help="print one JSON object for each event")
     parser.add_argument("--summary", action="store_true", help="print tables instead of events")
     parser.add_argument("--values", action="store_true", help="decode slices to numbers")
-    parser.add_argument("--tokenizer", type=Path, metavar="FILE.t", help="name the tokens of logits")
+    parser.add_argument("--tokenizer", type=file_path, metavar="FILE.t", help="name the tokens of logits")
     parser.add_argument("--title", metavar="TEXT", help="what to call standard input")
     _add_filters(parser)
     parser.set_defaults(run=_dissect)
@@ -123,12 +124,12 @@ def _add_diff(commands: argparse._SubParsersAction[CommandParser]) -> None:
         description="Compares two sessions of the same model: the first message that differs, then how much "
         "the slices differ, layer by layer and node by node.",
     )
-    parser.add_argument("one", metavar="A", help="a capture")
-    parser.add_argument("other", metavar="B", help="another")
+    parser.add_argument("one", type=file_name, metavar="A", help="a capture")
+    parser.add_argument("other", type=file_name, metavar="B", help="another")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--tolerance",
-        type=float,
+        type=not_negative,
         default=0.0,
         metavar="X",
         help="ignore differences up to this fraction of a row's largest magnitude (default: %(default)s)",
@@ -146,9 +147,9 @@ def _add_inspect(commands: argparse._SubParsersAction[CommandParser]) -> None:
         description="Shows the header and tensors of a model file and what each of N nodes holds after an even "
         "split (dllama-root plan shows other splits), or the facts of a tokenizer file.",
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a .m or .t file")
+    parser.add_argument("files", nargs="+", type=file_path, metavar="FILE", help="a .m or .t file")
     parser.add_argument(
-        "--nodes", type=int, metavar="N", help="show what each of N nodes holds after an even split"
+        "--nodes", type=at_least(1), metavar="N", help="show what each of N nodes holds after an even split"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_inspect)
@@ -161,9 +162,11 @@ def _add_timeline(commands: argparse._SubParsersAction[CommandParser]) -> None:
         description="Writes a capture as a trace for ui.perfetto.dev or chrome://tracing: a track for each node, "
         "a slice for each segment and sync, arrows from sender to receiver, counters of bytes.",
     )
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a capture; with --merge, several traces")
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="TRACE.json", help="where to write"
+        "files", nargs="+", type=file_name, metavar="FILE", help="a capture; with --merge, several traces"
+    )
+    parser.add_argument(
+        "-o", "--output", type=file_path, required=True, metavar="TRACE.json", help="where to write"
     )
     parser.add_argument(
         "--merge",

@@ -44,12 +44,13 @@ AMISS: Final = 1
 _PATH_ERRORS = frozenset(
     {
         errno.EACCES,
+        errno.EFBIG,  # more than such a file can hold
         errno.EISDIR,
         errno.ELOOP,
         errno.ENAMETOOLONG,
         errno.ENOENT,
         errno.ENOTDIR,
-        errno.ENXIO,  # a socket
+        errno.ENXIO,  # a socket, or where a file was expected, a pipe or a device
         errno.EPERM,
         errno.EROFS,
     }

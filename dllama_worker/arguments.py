@@ -14,13 +14,10 @@ __all__ = [
     "EachOnce",
     "Extend",
     "argument",
-    "at_least",
-    "between",
     "endpoint",
     "host",
     "keepalive",
     "network",
-    "not_negative",
     "parse_size",
     "patience",
     "port",
@@ -77,36 +74,6 @@ class EachOnce(Extend):
         if twice is not None:
             raise argparse.ArgumentError(self, f"{twice} is there twice: name each once")
         return endpoints
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """Return a reader of whole numbers from ``least`` on."""
-    return _whole_number(least, None)
-
-
-def between(least: int, most: int) -> Callable[[str], int]:
-    """Return a reader of whole numbers from ``least`` to ``most``."""
-    return _whole_number(least, most)
-
-
-def _whole_number(least: int, most: int | None) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        value = int(text)
-        if value < least or (most is not None and value > most):
-            bounds = f"{least} or more" if most is None else f"{least} to {most}"
-            raise argparse.ArgumentTypeError(f"expected {bounds}, got {value}")
-        return value
-
-    parse.__name__ = "whole number"
-    return parse
-
-
-def not_negative(text: str) -> float:
-    """Read a finite number of 0 or more."""
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected 0 or more, got {value:g}")
-    return value
 
 
 def patience(text: str) -> float:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 
-from dllama_worker.arguments import between
+from dllama_proto.command_line import between, file_path
 from dllama_worker.logs import LOG_FORMATS, LOG_LEVELS
 
 __all__ = ["add_compute_flags", "add_ignored_flags", "add_log_flags", "add_trace_flag"]
@@ -39,7 +38,7 @@ def add_trace_flag(add: _Add) -> None:
     """Add the file for a timeline."""
     add(
         "--trace",
-        type=Path,
+        type=file_path,
         metavar="FILE.json",
         help="write a timeline of all ops and syncs (see dllama-proto timeline)",
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from dllama_proto.command_line import file_path
 from dllama_worker.errors import UsageError
 from dllama_worker.node.tls import TlsFiles
 
@@ -16,14 +16,14 @@ def add_tls_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("TLS, for links that only nodes with a certificate join").add_argument
     add(
         "--tls-cert",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="certificate of this node, see dllama-worker certificates (default: plain connections)",
     )
-    add("--tls-key", type=Path, metavar="FILE", help="private key of this node's certificate")
+    add("--tls-key", type=file_path, metavar="FILE", help="private key of this node's certificate")
     add(
         "--tls-ca",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="certificate of the cluster's authority: other nodes must have one from it",
     )

@@ -27,8 +27,8 @@ class NativeSegment:
                 continue
             self._close(native, engine)
             native = []
-            self._parts.append(op.kernel.forward)
-            self._timed_parts.append(partial(_time, op.kernel.forward))
+            self._parts.append(op.forward)
+            self._timed_parts.append(partial(_time, op.forward))
         self._close(native, engine)
 
     def _close(self, kernels: list[NativeKernel], engine: _core.Engine) -> None:

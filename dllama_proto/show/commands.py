@@ -12,6 +12,7 @@ from dllama_proto.dissect.dissection import Dissection, dissect_pcap
 from dllama_proto.dissect.events import FaultEvent, SliceEvent, WireEvent
 from dllama_proto.errors import RemoteProtocolError
 from dllama_proto.exit_codes import AMISS, CommandError, ExitCode
+from dllama_proto.input_files import open_regular
 from dllama_proto.show.filters import Filter
 from dllama_proto.show.json_form import event_json, totals_json
 from dllama_proto.show.summary import Summary
@@ -61,7 +62,7 @@ def run_dissect(files: Sequence[str], options: DissectOptions, out: TextIO | Non
 
 def _read_tokenizer(path: Path) -> TokenizerFile:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return read_tokenizer(file)
     except RemoteProtocolError as error:
         raise CommandError(f"{path}: {error}") from error

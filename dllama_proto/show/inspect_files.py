@@ -14,6 +14,7 @@ from dllama_proto.even_split import even_node_counts, even_split_obstacle
 from dllama_proto.exit_codes import CommandError, ExitCode, tell
 from dllama_proto.floats import SYNC_TYPES, n_bytes
 from dllama_proto.formatting import counted, format_bytes
+from dllama_proto.input_files import open_regular
 from dllama_proto.model_file import (
     TensorEntry,
     check_file_size,
@@ -147,7 +148,7 @@ def _shared(header: ModelHeader, n_nodes: int) -> list[EvenShare]:
 
 def _read(path: Path) -> TokenizerFile | ModelHeader:
     """Read what a file holds, without the tensors. Raises RemoteProtocolError where it is neither, OSError."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         magic = int.from_bytes(file.read(4), "little")
         file.seek(0)
         if magic == TOKENIZER_MAGIC:

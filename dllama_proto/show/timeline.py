@@ -16,6 +16,7 @@ from dllama_proto.dissect.dissection import dissect_pcap
 from dllama_proto.dissect.events import Forward, MessageEvent, SliceEvent, WeightEvent, WireEvent
 from dllama_proto.exit_codes import ExitCode
 from dllama_proto.formatting import format_bytes
+from dllama_proto.input_files import open_regular
 from dllama_proto.json_text import json_text
 from dllama_proto.messages import ControlPacket
 from dllama_proto.show.trace_format import TraceWriter, merge_traces, read_trace
@@ -224,6 +225,9 @@ def run_timeline(source: str, output: Path) -> int:
 
 def run_merge(sources: Sequence[str], output: Path) -> int:
     """Put traces together. Raises CommandError where one is none, and OSError."""
-    traces = [read_trace(Path(source).read_bytes(), source) for source in sources]
+    traces = []
+    for source in sources:
+        with open_regular(Path(source)) as file:
+            traces.append(read_trace(file.read(), source))
     output.write_text(json_text(merge_traces(traces)) + "\n", encoding="utf-8")
     return ExitCode.DONE

@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from dllama_proto.command_line import CommandParser
+from dllama_proto.command_line import CommandParser, between, file_path
 from dllama_proto.exit_codes import ExitCode
 from dllama_proto.terminal import print_line
-from dllama_worker.arguments import between
 
 __all__ = ["main", "make_parser"]
 
@@ -40,7 +38,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--out",
-        type=Path,
+        type=file_path,
         required=True,
         metavar="DIR",
         help="folder for the files, made if it is not there",

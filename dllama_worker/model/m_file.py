@@ -9,6 +9,7 @@ import numpy as np
 
 from dllama_proto.errors import ProtocolError
 from dllama_proto.floats import storage_dtype
+from dllama_proto.input_files import open_regular
 from dllama_proto.model_file import TensorEntry, check_file_size, read_model_header
 from dllama_proto.model_header import ModelHeader
 from dllama_worker.errors import UsageError
@@ -49,7 +50,7 @@ def open_m_file(path: Path, max_seq_len: int = 0) -> ModelFile:
     it ends too early; OSError.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             header = read_model_header(file)
         check_file_size(header, path.stat().st_size)
     except ProtocolError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dllama_proto.input_files import open_regular
 from dllama_worker.errors import UsageError
 from dllama_worker.model.m_file import open_m_file
 from dllama_worker.model.open_options import OpenOptions
@@ -29,7 +30,7 @@ def open_model(path: Path, options: OpenOptions | None = None) -> ModelSource:
             from dllama_worker.model.huggingface.source import open_folder
 
             return open_folder(path, options)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(len(_GGUF))
         if head == _GGUF:
             from dllama_worker.model.gguf.source import open_gguf

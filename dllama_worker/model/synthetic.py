@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dllama_proto.command_line import CommandParser
+from dllama_proto.command_line import CommandParser, file_path
 from dllama_proto.enums import FloatType
 from dllama_proto.floats import BLOCK_SIZE, Q40_BLOCK
 from dllama_proto.model_file import TensorEntry, encode_model_header, tensor_entries
@@ -105,8 +105,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("preset", choices=[*MODEL_SHAPES, *OTHER_NAMES])
     parser.add_argument("weights", choices=["f32", "q40"])
-    parser.add_argument("model", type=Path)
-    parser.add_argument("tokenizer", type=Path)
+    parser.add_argument("model", type=file_path)
+    parser.add_argument("tokenizer", type=file_path)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sharpness", type=float, default=1.0, help="scale of the classifier (default 1)")
     options = parser.parse_args(argv)

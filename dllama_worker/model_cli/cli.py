@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from dllama_proto.command_line import CommandParser
+from dllama_proto.command_line import CommandParser, at_least, file_path
 from dllama_proto.exit_codes import run_command
 from dllama_proto.version import VersionAction
-from dllama_worker.arguments import at_least
 from dllama_worker.model.open_options import OpenOptions, WeightChoice
 
 __all__ = ["main", "make_parser"]
@@ -30,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="what a model is: shape, tensors, tokens, memory per node",
         description="Show what a model is.",
     )
-    inspect.add_argument("model", type=Path, metavar="MODEL", help=_MODEL_HELP)
+    inspect.add_argument("model", type=file_path, metavar="MODEL", help=_MODEL_HELP)
     inspect.add_argument(
         "--json", action="store_true", dest="as_json", help="print one JSON object instead of text"
     )
@@ -39,24 +37,24 @@ def make_parser() -> argparse.ArgumentParser:
         help="write a .m file, which the C++ root can run",
         description="Write a model as a .m file, and its tokenizer as a .t file.",
     )
-    convert.add_argument("model", type=Path, metavar="MODEL", help=_MODEL_HELP)
-    convert.add_argument("target", type=Path, metavar="TARGET.m", help="the file to write")
+    convert.add_argument("model", type=file_path, metavar="MODEL", help=_MODEL_HELP)
+    convert.add_argument("target", type=file_path, metavar="TARGET.m", help="the file to write")
     convert.add_argument(
-        "--tokenizer", type=Path, metavar="TARGET.t", help="write the model's tokenizer, too"
+        "--tokenizer", type=file_path, metavar="TARGET.t", help="write the model's tokenizer, too"
     )
     pull = commands.add_parser(
         "pull",
         help="fetch a model into the cache, and print its path",
         description="Fetch a model into the cache, unless it is there, and print its path.",
     )
-    pull.add_argument("model", type=Path, metavar="MODEL", help="hf:ORG/REPO[:FILE], or a known name")
+    pull.add_argument("model", type=file_path, metavar="MODEL", help="hf:ORG/REPO[:FILE], or a known name")
     verify = commands.add_parser(
         "verify",
         help="how far two models are from each other, tensor by tensor and in their logits",
         description="Compare two models of one shape: tensor by tensor, and in the logits of some tokens.",
     )
     for name in ("first", "second"):
-        verify.add_argument(name, type=Path, metavar=name.upper(), help=_MODEL_HELP)
+        verify.add_argument(name, type=file_path, metavar=name.upper(), help=_MODEL_HELP)
     verify.add_argument(
         "--tokens",
         type=at_least(1),

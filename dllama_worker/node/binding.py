@@ -12,17 +12,18 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, get_type_hints
 
+from dllama_ops.blame import Blame
 from dllama_ops.contract import check_context
 from dllama_ops.errors import KernelNotFound
-from dllama_ops.kernel import BoundOp, KernelFactory, KernelKey, OpContext
+from dllama_ops.kernel import BoundOp, KernelKey, OpContext
 from dllama_ops.reference.specs import OPS
-from dllama_ops.table import KernelTable
+from dllama_ops.table import KernelEntry, KernelTable
 from dllama_ops.tensor import Tensor, WeightSpec
 from dllama_proto.enums import FloatType, PointerSource, PointerType, op_quant_type
 from dllama_proto.messages import NetConfig, NodeConfig, OpConfig, Pointer, Size3D
 from dllama_proto.schemas.op_configs import OPS as WIRE_OPS
 from dllama_proto.schemas.op_spec import OpConfigSpec
-from dllama_worker.errors import ConfigRejected, InternalError, MachineError, NodeError
+from dllama_worker.errors import ConfigRejected, InternalError, MachineError
 from dllama_worker.node.kernel_memory import KernelMemory, kernel_memory
 from dllama_worker.node.memory import NodeMemory
 
@@ -41,7 +42,7 @@ class BoundNode:
 class PlannedNode:
     """A node whose ops are verified and resolved; no kernel is made yet."""
 
-    segments: tuple[tuple[tuple[OpContext, KernelFactory], ...], ...]
+    segments: tuple[tuple[tuple[OpContext, KernelEntry], ...], ...]
 
     def kernel_memory(self) -> KernelMemory:
         """Add up what the kernels will take."""
@@ -95,7 +96,7 @@ def _plan(
     table: KernelTable,
     n_threads: int,
     faults: list[str],
-) -> tuple[OpContext, KernelFactory] | None:
+) -> tuple[OpContext, KernelEntry] | None:
     """Return what the op's kernel will be made of, or None with the reasons added to ``faults``."""
     where = f"{op.code.name} {op.name!r} of layer {op.index}"
     if op.code not in OPS:
@@ -123,23 +124,20 @@ def _plan(
     found = check_context(context)
     faults.extend(f"{where}: {fault}" for fault in found)
     try:
-        factory = table.get(context.key).factory
+        entry = table.get(context.key)
     except KernelNotFound as error:
         faults.append(f"{where}: {error}")
         return None
-    return None if found else (context, factory)
+    return None if found else (context, entry)
 
 
-def _make(context: OpContext, factory: KernelFactory) -> BoundOp:
+def _make(context: OpContext, entry: KernelEntry) -> BoundOp:
     try:
-        return BoundOp(context, factory(context))
-    except NodeError:
-        raise
+        with Blame(entry.plugin, f"make the kernel of {context.where}"):
+            return BoundOp(context, entry.factory(context), entry.plugin)
     except MemoryError as error:
         size = context.weight.n_bytes if context.weight else 0
-        raise MachineError(
-            f"no memory for {context.key} {context.name!r} of layer {context.index} ({size:,} bytes of weight)"
-        ) from error
+        raise MachineError(f"no memory for {context.where} ({size:,} bytes of weight)") from error
 
 
 def _resolve(net: NetConfig, node: NodeConfig, pointer: Pointer, memory: NodeMemory) -> Tensor:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dllama_ops.kernel import KernelFactory, OpContext
+from dllama_ops.blame import Blame
+from dllama_ops.kernel import OpContext
 from dllama_ops.memory_need import KernelNeed, kernel_need, total_need
+from dllama_ops.table import KernelEntry
 from dllama_proto.formatting import format_bytes
 from dllama_worker.errors import InternalError
 
@@ -40,15 +42,19 @@ class KernelMemory:
         return sum(part.n_bytes for part in self.parts)
 
 
-def kernel_memory(planned: Iterable[tuple[OpContext, KernelFactory]]) -> KernelMemory:
-    """Add up what the kernels of verified ops state. Raises InternalError where one states nonsense."""
+def kernel_memory(planned: Iterable[tuple[OpContext, KernelEntry]]) -> KernelMemory:
+    """Add up what the kernels of verified ops state.
+
+    Raises KernelFailed where an installed plugin states nonsense, InternalError where this package does.
+    """
     needs: list[KernelNeed] = []
     kept: dict[str, int] = {}
     sent: dict[str, int] = {}
     busiest, most = "", 0
-    for context, factory in planned:
+    for context, entry in planned:
         try:
-            need = kernel_need(factory, context)
+            with Blame(entry.plugin, f"state the memory of {context.where}"):
+                need = kernel_need(entry.factory, context)
         except TypeError as error:
             raise InternalError(str(error)) from error
         needs.append(need)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from dllama_ops.kernel import BoundOp, CompiledSegment
-from dllama_ops.segments import compile_segment
+from dllama_ops.segments import compile_segment, guarded
 from dllama_ops.table import KernelTable
 from dllama_proto.messages import NetConfig, NodeConfig
 from dllama_worker.node.binding import plan_node
@@ -89,7 +89,7 @@ class Node:
         choice = compile_segment(self._table.compilers, ops, self._n_threads)
         for failure in choice.failures:
             report.warning("plugin_fault", str(failure))
-        return choice.segment
+        return guarded(choice, ops)
 
     def _start(self) -> None:
         if self._tracer is None:

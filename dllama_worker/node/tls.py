@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dllama_proto.exit_codes import ExitCode
+from dllama_proto.input_files import check_regular
 from dllama_worker.errors import UsageError
 
 __all__ = ["NotTls", "TlsContexts", "TlsFiles", "load_tls", "tls_failure"]
@@ -115,10 +116,13 @@ def _context(protocol: int, files: TlsFiles) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
     try:
+        check_regular(files.authority)
         context.load_verify_locations(cafile=files.authority)
     except OSError as error:
         raise UsageError(f"--tls-ca {files.authority}: {_file_problem(error, 'certificate')}") from error
     try:
+        for path in (files.certificate, files.key):
+            check_regular(path)
         context.load_cert_chain(files.certificate, files.key, password=b"")  # nobody is asked for one
     except OSError as error:
         raise UsageError(

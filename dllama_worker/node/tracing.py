@@ -126,8 +126,7 @@ class _WatchedOps:
 
     def __init__(self, ops: Sequence[BoundOp], notes: _Notes) -> None:
         self._ops: tuple[tuple[str, Callable[[int], None]], ...] = tuple(
-            (f"{op.context.key.code.name} {op.context.name} {op.context.index}", op.kernel.forward)
-            for op in ops
+            (f"{op.context.key.code.name} {op.context.name} {op.context.index}", op.forward) for op in ops
         )
         self._notes = notes
 

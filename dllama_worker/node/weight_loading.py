@@ -17,6 +17,7 @@ __all__ = ["WeightLoading"]
 #: Gaps that may be open at once in all weights together. Roots send a weight from its start to its end, or the
 #: matrices of its experts in any order; a million scattered bytes would cost more to remember than the weight.
 _MAX_GAPS = 65_536
+_TAKING = "take the weight of"
 
 
 class WeightLoading:
@@ -42,12 +43,16 @@ class WeightLoading:
 
     def view(self, name: str, index: int, offset: int, n_bytes: int) -> memoryview | None:
         """Return the kernel's memory for a piece, to be filled in place; None where it wants a copy."""
-        return self._weighted[name, index].kernel.weight_view(offset, n_bytes)
+        op = self._weighted[name, index]
+        with op.blame(_TAKING):
+            return op.kernel.weight_view(offset, n_bytes)
 
     def load(self, name: str, index: int, offset: int, data: memoryview) -> None:
         """Hand a piece over and count it. Raises WeightMismatch as :meth:`arrived` does."""
         self.arrived(name, index, offset, len(data))
-        self._weighted[name, index].kernel.load_weight(offset, data)
+        op = self._weighted[name, index]
+        with op.blame(_TAKING):
+            op.kernel.load_weight(offset, data)
 
     def arrived(self, name: str, index: int, offset: int, n_bytes: int) -> None:
         """Count a piece that was filled in place.
@@ -90,7 +95,8 @@ class WeightLoading:
             raise WeightMismatch(f"weights ended, but bytes are missing: {shown}{more}")
         for segment in segments:
             for op in segment:
-                op.kernel.finish_weight()
+                with op.blame("finish the weight of"):
+                    op.kernel.finish_weight()
 
     def _missing(self, key: tuple[str, int]) -> list[str]:
         weight = self._weighted[key].context.weight

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Callable
 from dataclasses import replace
 
-from dllama_worker.arguments import argument, not_negative
+from dllama_proto.command_line import not_negative
+from dllama_worker.arguments import argument
 from dllama_worker.sharding.split import EVEN, Split, parse_memory, parse_split
 
 __all__ = ["add_split_arguments", "split_of"]

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 
-from dllama_proto.command_line import CommandParser
+from dllama_proto.command_line import CommandParser, at_least, between, file_path, not_negative
+from dllama_proto.limits import DEFAULT_LIMITS
 from dllama_proto.version import VersionAction
 from dllama_worker import timeouts
-from dllama_worker.arguments import EachOnce, at_least, endpoint, not_negative, patience
+from dllama_worker.arguments import EachOnce, endpoint, patience
 from dllama_worker.model.open_options import WeightChoice
 from dllama_worker.node_flags import add_compute_flags, add_ignored_flags, add_log_flags, add_trace_flag
 from dllama_worker.root.arguments import add_split_arguments, split_of
@@ -111,7 +111,7 @@ def _add_prompt(parser: argparse.ArgumentParser, purpose: str) -> None:
     group.add_argument("--prompt", help=f"{purpose}; - reads it from standard input")
     group.add_argument(
         "--prompt-file",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="the same from a file, without a line break at its end",
     )
@@ -147,13 +147,13 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("model").add_argument
     add(
         "--model",
-        type=Path,
+        type=file_path,
         metavar="PATH",
         help=".m or .gguf file, or a Hugging Face folder (default: the demo model)",
     )
     add(
         "--tokenizer",
-        type=Path,
+        type=file_path,
         metavar="PATH",
         help=".t file, tokenizer.json or its folder (default: the model's own; a .m file has none)",
     )
@@ -204,7 +204,13 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="where the workers listen",
     )
-    add("--local-workers", type=at_least(0), default=0, metavar="N", help="start N workers on this machine")
+    add(
+        "--local-workers",
+        type=between(0, DEFAULT_LIMITS.n_sockets),
+        default=0,
+        metavar="N",
+        help="start N workers on this machine",
+    )
     add_split_arguments(add, "auto measures all nodes for some seconds and splits by their speed")
     add(
         "--weights",

@@ -12,11 +12,10 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, TYPE_CHECKING
 
-from dllama_proto.command_line import CommandParser
+from dllama_proto.command_line import CommandParser, file_path
 from dllama_proto.endpoint import Endpoint, repeated
 from dllama_proto.exit_codes import ExitCode, error_text
 from dllama_proto.messages import Peer
@@ -67,7 +66,10 @@ def add_command(commands: argparse._SubParsersAction[CommandParser]) -> None:
         help="address of the worker",
     )
     add(
-        "--record", type=Path, metavar="FILE.pcapng", help="write everything to a file that Wireshark opens"
+        "--record",
+        type=file_path,
+        metavar="FILE.pcapng",
+        help="write everything to a file that Wireshark opens",
     )
     add("--quiet", action="store_true", help="show nothing, only record")
     add(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dllama_proto.errors import ProtocolError
+from dllama_proto.input_files import open_regular
 from dllama_proto.tokenizer_file import read_tokenizer
 from dllama_worker.errors import UsageError
 from dllama_worker.tokenizer.families import needs_library, tokenizer_of
@@ -29,7 +30,7 @@ def load_tokenizer(
     if (path / TOKENIZER_FILE).is_file():
         return read_folder(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             found = read_tokenizer(file)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read as a tokenizer: {error.strerror or error}") from error

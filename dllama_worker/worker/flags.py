@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from dllama_proto.command_line import CommandParser
+from dllama_proto.command_line import CommandParser, file_path
 from dllama_proto.version import VersionAction
 from dllama_worker import timeouts
 from dllama_worker.arguments import Extend, host, keepalive, network, port, seconds, size
@@ -47,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "--config",
-        type=Path,
+        type=file_path,
         metavar="FILE",
         help="TOML file of flags, for example nthreads = 4; flags override it",
     )
@@ -61,7 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_compute_flags(add)
     add(
         "--model",
-        type=Path,
+        type=file_path,
         metavar="PATH",
         help="local .m file: checks the root's weights, or replaces them",
     )

@@ -11,6 +11,7 @@ file has.
 from __future__ import annotations
 
 import argparse
+import reprlib
 import tomllib
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -18,11 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from dllama_proto.exit_codes import ExitCode
+from dllama_proto.input_files import read_at_most
 
 __all__ = ["parse_arguments"]
 
 #: The flag that names the file; the one that a file cannot have.
 _FLAG = "config"
+
+#: A line a flag is a few thousand; of what is longer TOML's parser can make minutes of work.
+_MAX_BYTES = 1 << 14
 
 
 def parse_arguments(
@@ -65,7 +70,7 @@ def _names(parser: argparse.ArgumentParser) -> list[str]:
 
 def _read(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        settings = tomllib.loads(read_at_most(path, _MAX_BYTES).decode("utf-8"))
     except OSError as error:
         raise _WrongFile(f"cannot be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -101,7 +106,7 @@ def _words(key: str, value: object) -> list[str]:
         if any(word.startswith("-") for word in words):
             raise _WrongFile(f"{key}: expected values, got a flag among {value!r}")
         return [flag, *words]
-    raise _WrongFile(f"{key}: expected a value or a list of values, got {value!r}")
+    raise _WrongFile(f"{key}: expected a value or a list of values, got {reprlib.repr(value)}")
 
 
 def _argument(key: str, value: str | float) -> str:

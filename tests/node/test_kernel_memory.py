@@ -9,7 +9,7 @@ import pytest
 from dllama_ops.kernel import KernelKey
 from dllama_ops.memory_need import KernelNeed, assumed_need, kernel_need, total_need
 from dllama_ops.plugins import make_plugin_manager
-from dllama_ops.table import build_kernel_table
+from dllama_ops.table import KernelEntry, build_kernel_table
 from dllama_ops.testing import random_case
 from dllama_proto.enums import OpCode, OpQuantType
 from dllama_worker.errors import InternalError, MachineError
@@ -50,7 +50,7 @@ def test_a_factory_that_states_nonsense_is_a_fault_of_its_own() -> None:
 
     make.memory_need = lambda context: 17  # type: ignore[attr-defined]
     with pytest.raises(InternalError, match=r"expected memory_need of .* to return a KernelNeed, got 17"):
-        kernel_memory([(_CONTEXT, make)])  # type: ignore[list-item]
+        kernel_memory([(_CONTEXT, KernelEntry(_CONTEXT.key, "numpy", "", 0, make))])  # type: ignore[arg-type]
 
 
 def test_a_sum_names_its_largest_parts_only() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
 
+from dllama_proto.exit_codes import error_text
 from dllama_proto.formatting import counted
 from dllama_worker.errors import UsageError
 from dllama_worker.root.chat.context import ChatContext
@@ -44,8 +45,8 @@ class ChatCommands:
             return False
         try:
             self._run(name, rest.strip())
-        except UsageError as error:
-            self._tell(f"({error})")
+        except (UsageError, OSError) as error:
+            self._tell(f"({error_text(error)})")
         return True
 
     def _run(self, name: str, argument: str) -> None:
@@ -87,6 +88,9 @@ class ChatCommands:
 
 
 def _path(name: str, argument: str) -> Path:
-    if not argument:
+    if not argument or "\0" in argument:
         raise UsageError(f"{name} needs the name of a file")
-    return Path(argument).expanduser()
+    try:
+        return Path(argument).expanduser()
+    except RuntimeError as error:  # ~nobody-of-this-name
+        raise UsageError(f"{argument}: {error}") from error

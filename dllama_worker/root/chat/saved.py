@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dllama_proto.input_files import MAX_TEXT_BYTES, check_regular, read_at_most
 from dllama_proto.json_text import json_text
 from dllama_worker.errors import UsageError
 from dllama_worker.root.chat.conversation import Message
@@ -13,8 +14,6 @@ from dllama_worker.root.chat.conversation import Message
 __all__ = ["load_conversation", "save_conversation"]
 
 _KIND = "dllama-chat"
-#: More text than any context holds.
-_MAX_BYTES = 64 * 1024 * 1024
 
 
 def save_conversation(path: Path, messages: tuple[Message, ...]) -> None:
@@ -41,9 +40,8 @@ def load_conversation(path: Path) -> list[Message]:
     A bare list of messages is read as well. Raises UsageError naming the file and what is wrong with it.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UsageError(f"{path}: expected a conversation of at most {_MAX_BYTES} bytes")
-        document = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        check_regular(path)
+        document = json.loads(read_at_most(path, MAX_TEXT_BYTES).decode("utf-8", "surrogateescape"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-from dllama_worker.arguments import argument, at_least, not_negative
+from dllama_proto.command_line import at_least, between, not_negative
+from dllama_proto.limits import DEFAULT_LIMITS
+from dllama_worker.arguments import argument
 from dllama_worker.errors import UsageError
 from dllama_worker.root.arguments import add_split_arguments, split_of
 from dllama_worker.root.planning.links import LINKS, LinkSpeed, parse_link
@@ -15,6 +17,8 @@ __all__ = ["PlanOptions", "add_plan_arguments", "plan_options"]
 
 #: 10^9 bytes of weights a second: a PC with two channels of memory does a few times that, a small board less.
 _DEFAULT_SPEED = 10.0
+#: GB/s, of any machine there was or will be: between them every time is a number that can be printed.
+_MIN_SPEED, _MAX_SPEED = 1e-6, 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +57,14 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--nodes",
-        type=at_least(1),
+        type=between(1, DEFAULT_LIMITS.n_sockets + 1),
         metavar="N",
         help="number of nodes, the root included (default: those of --split)",
     )
     add_split_arguments(add, "auto splits by --speed and --memory")
     add(
         "--speed",
-        type=argument(parse_numbers),
+        type=argument(_parse_speeds),
         default=(_DEFAULT_SPEED,),
         metavar="GB/S[:…]",
         help="GB of weights that a node reads in a second, one number for all or one for each "
@@ -87,6 +91,14 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
         help="limit the context to N tokens (default: the model's)",
     )
     add("--json", action="store_true", dest="as_json", help="print one JSON object instead of tables")
+
+
+def _parse_speeds(text: str) -> tuple[float, ...]:
+    """Read how fast nodes are. Raises ValueError: what reads nothing takes for ever."""
+    speeds = parse_numbers(text)
+    if not all(_MIN_SPEED <= speed <= _MAX_SPEED for speed in speeds):
+        raise ValueError(f"expected GB/s from {_MIN_SPEED:g} to {_MAX_SPEED:g} for each node, got {text!r}")
+    return speeds
 
 
 def plan_options(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> PlanOptions:
