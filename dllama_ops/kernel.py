@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from dllama_ops.blame import OWN_PLUGINS, Blame
 from dllama_ops.params import OpParams
 from dllama_ops.tensor import Tensor, WeightSpec
+from dllama_proto.bounded_text import quoted
 from dllama_proto.enums import OpCode, OpQuantType
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class OpContext:
     @property
     def where(self) -> str:
         """Which op this is, for people."""
-        return f"{self.key} {self.name!r} of layer {self.index}"
+        return f"{self.key} {quoted(self.name)} of layer {self.index}"
 
 
 class Kernel(Protocol):
@@ -108,7 +109,7 @@ class BaseKernel:
 
     def load_weight(self, offset: int, data: WeightData) -> None:
         """Refuse: this op has no weight."""
-        raise TypeError(f"{self.context.key} {self.context.name!r} takes no weight")
+        raise TypeError(f"{self.context.where} takes no weight")
 
     def finish_weight(self) -> None:
         """Do nothing: this op has no weight."""

@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
+from dllama_proto.bounded_text import quoted
 from dllama_proto.messages import WeightHeader
 from dllama_proto.sync_plan import Transfer
 
@@ -39,7 +40,7 @@ class WeightPayload:
 
     def path(self) -> str:
         """Name the weight, and the byte of it that comes next."""
-        return f"weight {self._header.name!r} of index {self._header.op_index}, byte {self.offset}"
+        return f"weight {quoted(self._header.name)} of index {self._header.op_index}, byte {self.offset}"
 
 
 class SliceSchedule:

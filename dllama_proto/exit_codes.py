@@ -14,6 +14,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import ClassVar, Final
 
+from dllama_proto.bounded_text import ERROR_LENGTH, shortened
 from dllama_proto.standard_streams import open_standard_streams
 from dllama_proto.terminal import print_line
 
@@ -88,7 +89,10 @@ def exit_code(error: BaseException) -> ExitCode:
 
 
 def error_text(error: BaseException) -> str:
-    """Return an error as a text for a person; who prints it escapes what of it came from elsewhere."""
+    """Return an error as a text for a person, cut off where nobody reads on.
+
+    Who prints it escapes what of it came from elsewhere.
+    """
     if isinstance(error, OSError) and error.strerror:
         text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     elif isinstance(error, MemoryError):
@@ -97,7 +101,7 @@ def error_text(error: BaseException) -> str:
         text = str(error) or type(error).__name__
     if exit_code(error) is ExitCode.BUG:
         text = f"a bug of this program, please report it: {type(error).__name__}: {error}"
-    return text
+    return shortened(text, ERROR_LENGTH)
 
 
 def tell(name: str, error: BaseException) -> ExitCode:
@@ -112,7 +116,7 @@ def tell(name: str, error: BaseException) -> ExitCode:
             head, *lines = "".join(traceback.format_exception(error)).splitlines()
             print_line(head, sys.stderr)
             for line in lines:
-                print_line(f"  {line}", sys.stderr)
+                print_line(f"  {shortened(line, ERROR_LENGTH)}", sys.stderr)
         print_line(f"{name}: error: {error_text(error)}", sys.stderr)
     return code
 

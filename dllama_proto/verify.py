@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from dllama_proto.bounded_text import quoted
 from dllama_proto.enums import FloatType, PointerSource, PointerType, SyncType
 from dllama_proto.fault import Fault
 from dllama_proto.floats import BLOCK_SIZE, is_whole_blocks, n_bytes
@@ -223,7 +224,7 @@ def _verify_name(path: str, op: OpConfig, weights: dict[WeightKey, str]) -> Iter
         yield Fault(
             f"{path}.name",
             "a name and index that address one weight",
-            f"{op.name!r} of index {op.index}, as in {other}",
+            f"{quoted(op.name)} of index {op.index}, as in {other}",
         )
 
 
@@ -281,7 +282,7 @@ def verify_weight_header(
         yield Fault(
             "WeightHeader.name",
             "the name and index of an op with a weight",
-            f"{header.name!r} of index {header.op_index}",
+            f"{quoted(header.name)} of index {header.op_index}",
         )
         return
     if header.offset > size:

@@ -6,9 +6,10 @@ them is decided by :mod:`dllama_proto.exit_codes`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import ClassVar
 
+from dllama_proto.bounded_text import FirstFew
 from dllama_proto.exit_codes import ExitCode
 from dllama_proto.formatting import counted
 
@@ -71,14 +72,19 @@ class PeerRefused(PeerLost):
 
 
 class ConfigRejected(NodeError):
-    """The root's configuration is well-formed but this node cannot run it; ``faults`` says why, all of it."""
+    """The root's configuration is well-formed but this node cannot run it.
+
+    ``faults`` says why: the first few of them. ``n_faults`` is how many there are.
+    """
 
     exit_code = ExitCode.PEER
 
-    def __init__(self, faults: Sequence[str]) -> None:
-        self.faults = tuple(faults)
+    def __init__(self, faults: FirstFew | Iterable[str]) -> None:
+        found = faults if isinstance(faults, FirstFew) else FirstFew(faults)
+        self.faults = found.shown
+        self.n_faults = len(found)
         super().__init__(
-            f"the root's configuration has {counted(len(self.faults), 'fault')}: " + "; ".join(self.faults)
+            f"the root's configuration has {counted(self.n_faults, 'fault')}: {found.joined('; ')}"
         )
 
 

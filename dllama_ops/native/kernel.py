@@ -67,8 +67,7 @@ def _check(fault: tuple[int, _core.FaultKind, float, int] | None, contexts: list
     if fault is not None:
         index, kind, value, limit = fault
         context = contexts[index]
-        op = f"{context.key} {context.name!r} of layer {context.index}"
-        raise KernelDataError(op, KIND_NAMES[kind], value, limit)
+        raise KernelDataError(context.where, KIND_NAMES[kind], value, limit)
 
 
 class NativeKernel:
@@ -127,17 +126,15 @@ class NativeKernel:
 
     def _open_weight(self) -> _core.Weight:
         if self._weight is None:
-            raise TypeError(f"{self.context.key} {self.context.name!r} takes no weight")
+            raise TypeError(f"{self.context.where} takes no weight")
         if self._finished:
-            raise WeightPieceError(
-                f"{self.context.key} {self.context.name!r}: expected no more pieces, the weight is finished"
-            )
+            raise WeightPieceError(f"{self.context.where}: expected no more pieces, the weight is finished")
         return self._weight
 
     def _misfit(self, offset: int, n_bytes: int) -> WeightPieceError:
         total = self.context.weight.n_bytes if self.context.weight else 0
         return WeightPieceError(
-            f"{self.context.key} {self.context.name!r}: expected pieces within the weight's "
+            f"{self.context.where}: expected pieces within the weight's "
             f"{total} bytes, got bytes {offset} to {offset + n_bytes}"
         )
 

@@ -69,8 +69,7 @@ class ReferenceKernel(BaseKernel, ABC):
         values = numbers.data[0, :batch_size]
         valid = (values >= 0) & (values < bound)
         if not valid.all():
-            op = f"{self.context.key} {self.context.name!r} of layer {self.context.index}"
-            raise KernelDataError(op, what, float(values[~valid][0]), bound)
+            raise KernelDataError(self.context.where, what, float(values[~valid][0]), bound)
         return values.astype(np.intp)
 
 
@@ -86,7 +85,7 @@ class WeightedKernel(ReferenceKernel):
     def spec(self) -> WeightSpec:
         """The weight's type and shape."""
         if self.context.weight is None:
-            raise TypeError(f"{self.context.key} {self.context.name!r} needs a weight")
+            raise TypeError(f"{self.context.where} needs a weight")
         return self.context.weight
 
     @property
@@ -98,13 +97,11 @@ class WeightedKernel(ReferenceKernel):
         """Return the weight's own memory for a piece. Raises WeightPieceError where it does not fit."""
         if offset < 0 or n_bytes < 0 or offset + n_bytes > self._memory.nbytes:
             raise WeightPieceError(
-                f"{self.context.key} {self.context.name!r}: expected pieces within the weight's "
+                f"{self.context.where}: expected pieces within the weight's "
                 f"{self._memory.nbytes} bytes, got bytes {offset} to {offset + n_bytes}"
             )
         if self._finished:
-            raise WeightPieceError(
-                f"{self.context.key} {self.context.name!r}: expected no more pieces, the weight is finished"
-            )
+            raise WeightPieceError(f"{self.context.where}: expected no more pieces, the weight is finished")
         return self._memory.data[offset : offset + n_bytes]
 
     def load_weight(self, offset: int, data: WeightData) -> None:

@@ -98,7 +98,7 @@ class RootLinkDecoder(LinkDecoder[Connection]):
             self._weights.begin(event, head)
             return
         if not isinstance(event, Message):
-            raise RuntimeError(f"{event!r} where a message was due: a bug of the phase table")
+            raise RuntimeError(f"{type(event).__name__} where a message was due: a bug of the phase table")
         size = len(head.raw)
         self._account.explained(
             MessageEvent(head.time, head.began, half.stream, head.offset, size, head.raw, event, forward),
@@ -137,7 +137,7 @@ class RootLinkDecoder(LinkDecoder[Connection]):
         half.link.receive_data(data)
         event = half.link.next_event()
         if not isinstance(event, Ack | WeightsEnd):
-            raise RuntimeError(f"{data!r} was read as {event!r}: a bug of the reader")
+            raise RuntimeError(f"{data!r} was read as {type(event).__name__}: a bug of the reader")
         self._relay(half, event)
 
     def _assume(self, half: Half[Connection]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dllama_proto.bounded_text import quoted
 from dllama_proto.connection import Connection
 from dllama_proto.dissect.account import Account
 from dllama_proto.dissect.events import WeightEvent
@@ -49,7 +50,7 @@ class WeightPieces:
             raise RuntimeError("bytes of a weight without a header: a bug of the decoder")
         if half.gap:
             n = min(half.bulk, half.gap)
-            half.pass_gap(n, f"weight {piece.header.name!r} of index {piece.header.op_index}")
+            half.pass_gap(n, f"weight {quoted(piece.header.name)} of index {piece.header.op_index}")
             piece.missing += n
             time = half.time
         elif half.ready:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dllama_proto.bounded_text import NAME_LENGTH, first_few, shortened
 from dllama_proto.dissect.events import (
     ClosedEvent,
     FaultEvent,
@@ -35,6 +36,9 @@ __all__ = [
     "quant_key_text",
     "shape_text",
 ]
+
+#: Peers and pipes that a line names; with -v a message is shown as a whole.
+_N_NAMES = 16
 
 
 def shape_text(size: Size3D) -> str:
@@ -113,7 +117,7 @@ def _message(event: MessageEvent) -> str:
     message = event.message
     match message:
         case Greeting():
-            peers = ", ".join(str(peer.endpoint) for peer in message.peers)
+            peers = first_few((str(peer.endpoint) for peer in message.peers), n_shown=_N_NAMES)
             others = f"; the others: {peers}" if peers else ""
             return f"you are worker {message.worker_index} of {message.n_sockets}{others}"
         case Ack():
@@ -121,7 +125,10 @@ def _message(event: MessageEvent) -> str:
         case Refusal():
             return f"cannot go on: {message.reason}"
         case NetConfig():
-            pipes = ", ".join(f"{pipe.name} {shape_text(pipe.size)}" for pipe in message.pipes)
+            pipes = first_few(
+                (f"{shortened(pipe.name, NAME_LENGTH)} {shape_text(pipe.size)}" for pipe in message.pipes),
+                n_shown=_N_NAMES,
+            )
             rows = counted(message.n_batches, "row")
             return f"{counted(message.n_nodes, 'node')}, {rows} a batch, pipes {pipes}"
         case NodeConfig():

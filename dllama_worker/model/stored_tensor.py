@@ -12,6 +12,7 @@ import numpy.typing as npt
 from dllama_ops.quantization.decode import decode
 from dllama_ops.quantization.ggml_types import GgmlType
 from dllama_ops.quantization.requantize import quantize_like_converter
+from dllama_proto.bounded_text import quoted
 from dllama_proto.enums import FloatType
 from dllama_proto.floats import BLOCK_SIZE, Q40_BLOCK, Q80_BLOCK, storage_dtype
 from dllama_worker.errors import UsageError
@@ -113,7 +114,7 @@ class StoredTensor:
 
     def _damaged(self, rows: range) -> UsageError:
         return UsageError(
-            f"{self.file.path}: tensor {self.name!r} has a scale or value that is no number, in rows "
+            f"{self.file.path}: tensor {quoted(self.name)} has a scale or value that is no number, in rows "
             f"{rows.start} to {rows.stop - 1}: the file is damaged, download it again"
         )
 

@@ -1,7 +1,7 @@
 """From configuration to kernels: every op of a node is resolved, verified and given its kernel, once.
 
 This is the only place that sees both a wire record and a kernel. Nothing is half-bound: all faults of a
-configuration are collected and reported together, before any weight is received.
+configuration are counted, and the first few reported together, before any weight is received.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dllama_ops.kernel import BoundOp, KernelKey, OpContext
 from dllama_ops.reference.specs import OPS
 from dllama_ops.table import KernelEntry, KernelTable
 from dllama_ops.tensor import Tensor, WeightSpec
+from dllama_proto.bounded_text import FirstFew, quoted
 from dllama_proto.enums import FloatType, PointerSource, PointerType, op_quant_type
 from dllama_proto.messages import NetConfig, NodeConfig, OpConfig, Pointer, Size3D
 from dllama_proto.schemas.op_configs import OPS as WIRE_OPS
@@ -66,16 +67,22 @@ def plan_node(
     """Resolve and verify every op.
 
     The configs have passed the protocol's own checks (indexes, pointers, sizes). Raises ConfigRejected with
-    every fault found.
+    the first faults, and how many there are.
     """
-    faults: list[str] = []
-    planned = [
-        [_plan(net, node, op, memory, table, n_threads, faults) for op in segment.ops]
-        for segment in node.segments
-    ]
-    if faults:
+    faults = FirstFew()
+    segments: list[list[tuple[OpContext, KernelEntry]]] = []
+    for segment in node.segments:
+        segments.append([])
+        for op in segment.ops:
+            planned = _plan(net, node, op, memory, table, n_threads, faults)
+            if planned is None:
+                segments.clear()  # what comes is only counted: a refused config takes little memory
+                segments.append([])
+            elif not len(faults):
+                segments[-1].append(planned)
+    if len(faults):
         raise ConfigRejected(faults)
-    return PlannedNode(tuple(tuple(op for op in segment if op is not None) for segment in planned))
+    return PlannedNode(tuple(map(tuple, segments)))
 
 
 def bind(
@@ -95,20 +102,18 @@ def _plan(
     memory: NodeMemory,
     table: KernelTable,
     n_threads: int,
-    faults: list[str],
+    faults: FirstFew,
 ) -> tuple[OpContext, KernelEntry] | None:
     """Return what the op's kernel will be made of, or None with the reasons added to ``faults``."""
-    where = f"{op.code.name} {op.name!r} of layer {op.index}"
+    where = f"{op.code.name} {quoted(op.name)} of layer {op.index}"
     if op.code not in OPS:
-        faults.append(f"{where}: expected an op that kernels are known for")
+        faults.add(f"{where}: expected an op that kernels are known for")
         return None
     source, target = _resolve(net, node, op.input, memory), _resolve(net, node, op.output, memory)
     quant = op_quant_type(source.float_type, op.weight_size.float_type, target.float_type)
     if quant is None:
         types = (source.float_type, op.weight_size.float_type, target.float_type)
-        faults.append(
-            f"{where}: expected float types with a kernel, got " + "/".join(t.name for t in types)
-        )
+        faults.add(f"{where}: expected float types with a kernel, got " + "/".join(t.name for t in types))
         return None
     context = OpContext(
         key=KernelKey(op.code, quant),
@@ -122,11 +127,12 @@ def _plan(
         params=_params(op, WIRE_OPS.get(op.code), OPS.get(op.code).params, memory),
     )
     found = check_context(context)
-    faults.extend(f"{where}: {fault}" for fault in found)
+    for fault in found:
+        faults.add(f"{where}: {fault}")
     try:
         entry = table.get(context.key)
     except KernelNotFound as error:
-        faults.append(f"{where}: {error}")
+        faults.add(f"{where}: {error}")
         return None
     return None if found else (context, entry)
 

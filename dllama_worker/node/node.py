@@ -34,7 +34,7 @@ class Node:
 
     When made it counts what it will take before it takes it: first what the configs say, then, once the ops are
     verified, what their kernels state. ``need`` is all of it, ``limit`` how much it may be; None for any amount.
-    Raises ConfigRejected (with every fault) or MachineError.
+    Raises ConfigRejected or MachineError.
     """
 
     def __init__(

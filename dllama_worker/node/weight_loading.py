@@ -7,9 +7,10 @@ byte of every weight must arrive once before the first forward.
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from dllama_ops.kernel import BoundOp
+from dllama_proto.bounded_text import FirstFew
 from dllama_worker.errors import WeightMismatch
 
 __all__ = ["WeightLoading"]
@@ -88,23 +89,20 @@ class WeightLoading:
 
     def finish(self, segments: tuple[tuple[BoundOp, ...], ...]) -> None:
         """Make sure that nothing is missing and let every kernel finish. Raises WeightMismatch."""
-        missing = [text for key in self._weighted for text in self._missing(key)]
-        if missing:
-            shown = "; ".join(missing[:5])
-            more = f"; and {len(missing) - 5} more" if len(missing) > 5 else ""
-            raise WeightMismatch(f"weights ended, but bytes are missing: {shown}{more}")
+        missing = FirstFew(text for key in self._weighted for text in self._missing(key))
+        if len(missing):
+            raise WeightMismatch(f"weights ended, but bytes are missing: {missing.joined('; ')}")
         for segment in segments:
             for op in segment:
                 with op.blame("finish the weight of"):
                     op.kernel.finish_weight()
 
-    def _missing(self, key: tuple[str, int]) -> list[str]:
+    def _missing(self, key: tuple[str, int]) -> Iterator[str]:
         weight = self._weighted[key].context.weight
         end = weight.n_bytes if weight else 0
-        gaps, at = [], 0
+        name, index = key
+        at = 0
         for start, stop in [*self._arrived[key], (end, end)]:
             if start > at:
-                gaps.append((at, start))
+                yield f"{name} of layer {index}: bytes {at} to {start} of {end}"
             at = max(at, stop)
-        name, index = key
-        return [f"{name} of layer {index}: bytes {start} to {stop} of {end}" for start, stop in gaps]

@@ -8,6 +8,7 @@ import queue
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,9 @@ from dllama_worker.node.forward_times import ForwardTimes
 from dllama_worker.node.tls import TlsFiles
 
 __all__ = ["LocalWorkers"]
+
+#: Lines that a worker said last, which the error quotes where it does not start.
+_N_LINES = 10
 
 
 class LocalWorkers:
@@ -94,7 +98,7 @@ class _Process:
         except OSError as error:
             raise MachineError(f"cannot start a worker process: {error.strerror or error}") from error
         self._port: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-        self._said: list[str] = []
+        self._said: deque[str] = deque(maxlen=_N_LINES)
         self._times = ForwardTimes()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 
+from dllama_proto.bounded_text import shortened
 from dllama_proto.exit_codes import error_text
 from dllama_proto.messages import Refusal
 from dllama_proto.printable import printable
@@ -26,8 +27,7 @@ _MAX_LENGTH = 1000
 
 def refusal(text: str) -> Refusal:
     """Return a refusal with this reason, in one line of bounded length."""
-    line = printable(text)
-    return Refusal(line if len(line) <= _MAX_LENGTH else f"{line[: _MAX_LENGTH - 1]}…")
+    return Refusal(shortened(printable(shortened(text, _MAX_LENGTH)), _MAX_LENGTH))
 
 
 class Farewells:

@@ -66,7 +66,7 @@ class PendingHandshake:
             if isinstance(event, Greeting):
                 return event
             if not isinstance(event, NoEvent):
-                raise RuntimeError(f"expected a greeting from the protocol, got {event!r}")
+                raise RuntimeError(f"expected a greeting from the protocol, got {type(event).__name__}")
         return None
 
 

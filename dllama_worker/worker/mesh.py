@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dllama_proto.bounded_text import first_few
 from dllama_proto.messages import Greeting
 from dllama_proto.sync_plan import node_of_socket
 from dllama_worker import timeouts
@@ -142,7 +143,7 @@ def _accept(
             timeout = min(left, timeouts.UNLISTED) if len(unlisted) >= len(missing) else left
             if not watch.readable(listener, timeout):
                 if len(unlisted) < len(missing):
-                    names = ", ".join(expected[node].name for node in missing)
+                    names = first_few(expected[node].name for node in missing)
                     raise PeerLost(names, "did not connect to us in time")
                 accepted.update((node, unlisted.pop(0)) for node in missing)
                 continue

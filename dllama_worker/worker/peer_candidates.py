@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from dllama_proto.bounded_text import first_few
 from dllama_proto.formatting import counted
 from dllama_worker.errors import PeerLost
 from dllama_worker.node.transport import Link, PendingConnection
@@ -161,7 +162,7 @@ class PeerCandidates:
             silent = [candidate for candidate in candidates if candidate not in sending]
             ready = self._watch.any_readable(silent, deadline - time.monotonic())
             if not ready:
-                names = ", ".join(peer.link.name for peer in peers)
+                names = first_few(peer.link.name for peer in peers)
                 raise PeerLost(
                     names,
                     "not every peer sent its part of the first sync in time, on "

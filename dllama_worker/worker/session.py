@@ -156,7 +156,9 @@ class WorkerSession:
                 if isinstance(event, Closed):
                     return "the root closed the connection"
                 if not isinstance(event, ControlPacket):
-                    raise InternalError(f"expected a control packet from the protocol, got {event!r}")
+                    raise InternalError(
+                        f"expected a control packet from the protocol, got {type(event).__name__}"
+                    )
                 if event.is_stop:
                     return "the root stopped"
                 if not has_begun:

@@ -242,7 +242,8 @@ def test_all_faults_of_a_config_are_told_together() -> None:
     assert list(dict.fromkeys(fault.partition(": ")[0] for fault in faults)) == [
         "SILU 'first' of layer 0", "SILU 'second' of layer 7", "SILU 'third' of layer 0"
     ]  # fmt: skip
-    assert str(caught.value) == f"the root's configuration has {len(faults)} faults: {'; '.join(faults)}"
+    assert str(caught.value) == f"the root's configuration has 6 faults: {'; '.join(faults)}; and 1 more"
+    assert (len(faults), caught.value.n_faults) == (5, 6)
 
 
 def test_nothing_is_made_where_anything_is_wrong() -> None:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from dllama_ops.quantization.ggml_types import GgmlType
+from dllama_proto.bounded_text import quoted
 from dllama_worker.errors import UsageError
 from dllama_worker.model.mapped_file import MappedFile
 
@@ -93,8 +94,8 @@ def read_container(file: MappedFile) -> GgufContainer:
     for _ in range(n_keys):
         key = reader.string("a metadata key", _MAX_NAME)
         if key in metadata:
-            reader.fail("the metadata", "each key once", f"{key!r} twice")
-        metadata[key] = reader.value(f"metadata {key!r}", reader.u32(f"the type of {key!r}"))
+            reader.fail("the metadata", "each key once", f"{quoted(key)} twice")
+        metadata[key] = reader.value(f"metadata {quoted(key)}", reader.u32(f"the type of {quoted(key)}"))
     infos = [_tensor_info(reader) for _ in range(n_tensors)]
     alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20 or alignment % 8:
@@ -103,7 +104,7 @@ def read_container(file: MappedFile) -> GgufContainer:
     tensors: dict[str, GgufTensor] = {}
     for name, dims, ggml_type, offset in infos:
         if name in tensors:
-            reader.fail("the tensors", "each name once", f"{name!r} twice")
+            reader.fail("the tensors", "each name once", f"{quoted(name)} twice")
         tensors[name] = _placed(reader, GgufTensor(name, dims, ggml_type, start + offset, 0))
     _check_overlaps(reader, tensors)
     return GgufContainer(file, MappingProxyType(metadata), MappingProxyType(tensors))
@@ -114,16 +115,16 @@ _Info = tuple[str, tuple[int, ...], GgmlType, int]
 
 def _tensor_info(reader: _GgufReader) -> _Info:
     name = reader.string("the name of a tensor", _MAX_NAME)
-    n_dims = reader.u32(f"the dimensions of {name!r}")
+    n_dims = reader.u32(f"the dimensions of {quoted(name)}")
     if not 1 <= n_dims <= _MAX_DIMS:
-        reader.fail(f"tensor {name!r}", f"1 to {_MAX_DIMS} dimensions", str(n_dims))
-    dims = tuple(reader.u64(f"the dimensions of {name!r}") for _ in range(n_dims))
-    number = reader.u32(f"the type of {name!r}")
+        reader.fail(f"tensor {quoted(name)}", f"1 to {_MAX_DIMS} dimensions", str(n_dims))
+    dims = tuple(reader.u64(f"the dimensions of {quoted(name)}") for _ in range(n_dims))
+    number = reader.u32(f"the type of {quoted(name)}")
     try:
         ggml_type = GgmlType(number)
     except ValueError:
-        reader.fail(f"tensor {name!r}", "a type that this program knows", str(number))
-    return name, dims, ggml_type, reader.u64(f"the offset of {name!r}")
+        reader.fail(f"tensor {quoted(name)}", "a type that this program knows", str(number))
+    return name, dims, ggml_type, reader.u64(f"the offset of {quoted(name)}")
 
 
 def _placed(reader: _GgufReader, tensor: GgufTensor) -> GgufTensor:
@@ -131,14 +132,16 @@ def _placed(reader: _GgufReader, tensor: GgufTensor) -> GgufTensor:
     n_values, block = tensor.n_values, tensor.ggml_type.block_values
     if min(tensor.dims) < 1 or tensor.dims[0] % block:
         reader.fail(
-            f"tensor {tensor.name!r}", f"rows of whole {tensor.ggml_type.name} blocks", str(tensor.dims)
+            f"tensor {quoted(tensor.name)}",
+            f"rows of whole {tensor.ggml_type.name} blocks",
+            str(tensor.dims),
         )
     n_bytes = n_values // block * tensor.ggml_type.block_bytes
     if tensor.offset + n_bytes > reader.size:
         missing = tensor.offset + n_bytes - reader.size
         raise UsageError(
-            f"{reader.path}: tensor {tensor.name!r} of {n_bytes} bytes begins at byte {tensor.offset}, {missing} "
-            f"bytes of it lie behind the file's end: the file is truncated, download it again"
+            f"{reader.path}: tensor {quoted(tensor.name)} of {n_bytes} bytes begins at byte {tensor.offset}, "
+            f"{missing} bytes of it lie behind the file's end: the file is truncated, download it again"
         )
     return GgufTensor(tensor.name, tensor.dims, tensor.ggml_type, tensor.offset, n_bytes)
 
@@ -147,7 +150,11 @@ def _check_overlaps(reader: _GgufReader, tensors: Mapping[str, GgufTensor]) -> N
     end, before = 0, ""
     for tensor in sorted(tensors.values(), key=lambda tensor: tensor.offset):
         if tensor.offset < end:
-            reader.fail(f"tensor {tensor.name!r}", f"it behind {before!r}", f"byte {tensor.offset} of both")
+            reader.fail(
+                f"tensor {quoted(tensor.name)}",
+                f"it behind {quoted(before)}",
+                f"byte {tensor.offset} of both",
+            )
         end, before = tensor.offset + tensor.n_bytes, tensor.name
 
 

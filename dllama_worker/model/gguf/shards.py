@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dllama_proto.bounded_text import quoted
 from dllama_worker.errors import UsageError
 from dllama_worker.model.gguf.container import GgufContainer, GgufTensor, read_container
 from dllama_worker.model.mapped_file import MappedFile
@@ -46,7 +47,7 @@ def read_gguf(path: Path) -> GgufModel:
             )
         for name, tensor in container.tensors.items():
             if name in tensors:
-                raise UsageError(f"{here}: has tensor {name!r}, as {tensors[name][0].path} does")
+                raise UsageError(f"{here}: has tensor {quoted(name)}, as {tensors[name][0].path} does")
             tensors[name] = container.file, tensor
     first = containers[0]
     return GgufModel(

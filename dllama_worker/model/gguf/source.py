@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dllama_proto.bounded_text import quoted
 from dllama_proto.model_file import TensorEntry
 from dllama_proto.names import WeightName
 from dllama_worker.errors import UsageError
@@ -42,8 +43,8 @@ def open_gguf(path: Path, options: OpenOptions) -> ConvertedModel:
     unused = next((name for name in model.tensors if name not in used), None)
     if unused is not None:
         raise UsageError(
-            f"{path}: has a tensor {unused!r}, which a model of its architecture doesn't have here: it would be "
-            "computed without it, and wrong"
+            f"{path}: has a tensor {quoted(unused)}, which a model of its architecture doesn't have here: it "
+            "would be computed without it, and wrong"
         )
     return opened
 
@@ -58,7 +59,7 @@ def _find(model: GgufModel, entry: TensorEntry, description: ModelDescription) -
     found = model.tensors.get(name)
     if found is None:
         raise UsageError(
-            f"{model.path}: has no tensor {name!r}, which a model of {entry.layer + 1} layers needs"
+            f"{model.path}: has no tensor {quoted(name)}, which a model of {entry.layer + 1} layers needs"
         )
     file, tensor = found
     n, *others = tensor.dims
@@ -68,7 +69,7 @@ def _find(model: GgufModel, entry: TensorEntry, description: ModelDescription) -
         d *= dim
     if (n, d) != (entry.n, n_rows) or not (entry.expert or 0) < n_experts:
         raise UsageError(
-            f"{model.path}: tensor {name!r} has dimensions {tensor.dims}, expected {entry.n} x {n_rows}"
+            f"{model.path}: tensor {quoted(name)} has dimensions {tensor.dims}, expected {entry.n} x {n_rows}"
             + ("" if entry.expert is None else " for each expert")
         )
     of_expert = tensor.n_bytes // n_experts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from dllama_proto.bounded_text import quoted
 from dllama_proto.enums import RopeType
 from dllama_proto.model_file import TensorEntry
 from dllama_proto.names import WeightName
@@ -54,8 +55,8 @@ def open_folder(folder: Path, options: OpenOptions) -> ConvertedModel:
     unused = (name for name in tensors if name not in used and not name.endswith(_BUFFERS))
     if (name := next(unused, None)) is not None:
         raise UsageError(
-            f"{folder}: has a tensor {name!r}, which a model of its type doesn't have here: it would be computed "
-            "without it, and wrong"
+            f"{folder}: has a tensor {quoted(name)}, which a model of its type doesn't have here: it would be "
+            "computed without it, and wrong"
         )
     return opened
 
@@ -66,7 +67,7 @@ def _read_tensors(folder: Path) -> dict[str, SafeTensor]:
         for tensor in read_safetensors(path):
             if tensor.name in tensors:
                 raise UsageError(
-                    f"{path}: has tensor {tensor.name!r}, as {tensors[tensor.name].file.path} does"
+                    f"{path}: has tensor {quoted(tensor.name)}, as {tensors[tensor.name].file.path} does"
                 )
             tensors[tensor.name] = tensor
     return tensors
@@ -87,7 +88,7 @@ def _files(folder: Path) -> list[Path]:
     names = sorted(set(weight_map.values()))
     for name in names:
         if Path(name).name != name:
-            raise UsageError(f"{index}: names a file {name!r}, expected one beside it")
+            raise UsageError(f"{index}: names a file {quoted(name)}, expected one beside it")
         if not (folder / name).exists():
             raise UsageError(
                 f"{folder / name}: is missing, one of the {len(names)} files of the model: download it, too"
@@ -111,16 +112,16 @@ def _find(
     tensor = tensors.get(name)
     if tensor is None:
         raise UsageError(
-            f"{folder}: has no tensor {name!r}, which a model of {description.n_layers} layers needs"
+            f"{folder}: has no tensor {quoted(name)}, which a model of {description.n_layers} layers needs"
         )
     if tensor.ggml_type is None:
         raise UsageError(
-            f"{tensor.file.path}: tensor {name!r} is stored as {tensor.dtype}, expected F32, F16 or BF16: take "
-            "the model's original, or a GGUF"
+            f"{tensor.file.path}: tensor {quoted(name)} is stored as {tensor.dtype}, expected F32, F16 or BF16: "
+            "take the model's original, or a GGUF"
         )
     if tensor.shape != (n_rows, entry.n) and (entry.d > 1 or tensor.shape != (entry.n,)):
         raise UsageError(
-            f"{tensor.file.path}: tensor {name!r} has shape {tensor.shape}, expected ({n_rows}, {entry.n})"
+            f"{tensor.file.path}: tensor {quoted(name)} has shape {tensor.shape}, expected ({n_rows}, {entry.n})"
         )
     start = tensor.offset + first_row * (tensor.n_bytes // n_rows)
     scale = description.scales.get(entry.name, 1.0)
