@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from dllama_ops.blame import OWN_PLUGINS, Blame
 from dllama_ops.params import OpParams
+from dllama_ops.scope import NodeScope
 from dllama_ops.tensor import Tensor, WeightSpec
 from dllama_proto.bounded_text import quoted
 from dllama_proto.enums import OpCode, OpQuantType
@@ -59,6 +60,8 @@ class OpContext:
     output: Tensor
     weight: WeightSpec | None
     params: OpParams | DataclassInstance
+    #: What it has in common with the other ops of its node; None for an op that is run alone.
+    scope: NodeScope | None = None
 
     @property
     def where(self) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "SequentialSegment",
     "compile_segment",
     "guarded",
+    "stop_check",
 ]
 
 #: Calls one plugin's ``dllama_compile_segment``; pluggy gives back a list of the results that are not None.
@@ -51,21 +52,35 @@ class SegmentChoice:
 class SequentialSegment:
     """Runs the kernels of a segment one after another."""
 
-    def __init__(self, ops: Iterable[BoundOp]) -> None:
+    def __init__(self, ops: Sequence[BoundOp]) -> None:
         self._forwards = tuple(op.forward for op in ops)
+        self._check = stop_check(ops)
 
     def forward(self, batch_size: int) -> None:
-        """Run every op on the first ``batch_size`` rows. Raises what the kernels raise."""
+        """Run every op on the first ``batch_size`` rows. Raises ForwardStopped, and what the kernels raise."""
+        check = self._check
         for forward in self._forwards:
+            check()
             forward(batch_size)
 
     def profile(self, batch_size: int) -> list[float]:
         """Run as :meth:`forward` does; return the seconds of each op."""
         times = [perf_counter()]
         for forward in self._forwards:
+            self._check()
             forward(batch_size)
             times.append(perf_counter())
         return [after - before for before, after in pairwise(times)]
+
+
+def stop_check(ops: Sequence[BoundOp]) -> Callable[[], None]:
+    """Return what to call between two of these ops; it raises ForwardStopped where their node is to stop."""
+    scope = ops[0].context.scope if ops else None
+    return _go_on if scope is None else scope.check
+
+
+def _go_on() -> None:
+    """Do nothing: nobody can stop ops that belong to no node."""
 
 
 def compile_segment(

@@ -7,6 +7,7 @@ something is looked at meanwhile is decided where it is looked at.
 from __future__ import annotations
 
 __all__ = [
+    "ABANDONED",
     "CONFIGURE",
     "DIAL",
     "DOCTOR_PEER",
@@ -49,6 +50,10 @@ HANDSHAKE = 60.0
 #: A worker whose peer closed the link between forwards waits so long for the root to end the session: at a regular
 #: end they close in any order.
 HANG_UP = 0.5
+
+#: A worker whose root has closed its connection works on for so long at preparing or at a forward, before it gives
+#: up between two ops: a root may say everything first, and then listen.
+ABANDONED = 2.0
 
 #: Connections from addresses that are not in the root's list wait so long for ones that are.
 UNLISTED = 2.0

@@ -9,14 +9,12 @@ from collections.abc import Hashable
 from types import MappingProxyType
 from weakref import WeakValueDictionary
 
-import numpy as np
-
-from dllama_ops.errors import KernelDataError, WeightPieceError
+from dllama_ops.errors import ForwardStopped, KernelDataError, WeightPieceError
 from dllama_ops.kernel import OpContext, WeightData
 from dllama_ops.memory_need import KernelNeed
 from dllama_ops.native import _core
 from dllama_ops.params import MatmulParams, MultiHeadAttParams, RopeParams
-from dllama_ops.reference.rope import fill_cache, fill_cache_bytes
+from dllama_ops.reference.rope import fill_cache_bytes, prepare_cache
 
 __all__ = ["KIND_NAMES", "NativeFactory", "NativeKernel", "engine_for", "run", "run_timed"]
 
@@ -52,7 +50,7 @@ def engine_for(n_threads: int) -> _core.Engine:
 
 
 def run(plan: _core.Plan, contexts: list[OpContext], batch_size: int) -> None:
-    """Run a plan of these ops. Raises KernelDataError for an index out of range."""
+    """Run a plan of these ops. Raises KernelDataError for an index out of range, ForwardStopped."""
     _check(plan.run(batch_size), contexts)
 
 
@@ -66,6 +64,8 @@ def run_timed(plan: _core.Plan, contexts: list[OpContext], batch_size: int) -> l
 def _check(fault: tuple[int, _core.FaultKind, float, int] | None, contexts: list[OpContext]) -> None:
     if fault is not None:
         index, kind, value, limit = fault
+        if kind is _core.FaultKind.STOPPED:
+            raise ForwardStopped
         context = contexts[index]
         raise KernelDataError(context.where, KIND_NAMES[kind], value, limit)
 
@@ -83,8 +83,7 @@ class NativeKernel:
         if spec is not None:
             self._weight = _core.Weight(variant, context.key.code, spec.float_type, spec.z, spec.y, spec.x)
         if isinstance(context.params, RopeParams):
-            with np.errstate(all="ignore"):
-                fill_cache(context.params)
+            prepare_cache(context)
         self.op = _core.Op(context, variant, self._weight)
 
     def touch_weight(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from math import pi
 
 import numpy as np
@@ -12,25 +14,38 @@ from dllama_ops.params import RopeParams
 from dllama_ops.reference._kernel import F32Array, ReferenceKernel, params_of
 from dllama_proto.enums import RopeType
 
-__all__ = ["Rope", "fill_cache", "fill_cache_bytes", "frequencies", "rotate_falcon", "rotate_llama"]
+__all__ = [
+    "Rope",
+    "cache_pieces",
+    "fill_cache",
+    "fill_cache_bytes",
+    "frequencies",
+    "prepare_cache",
+    "rotate_falcon",
+    "rotate_llama",
+]
 
 #: Angles computed at a time: keeps the temporary memory within a megabyte, whatever the cache's size.
 _CHUNK = 1 << 15
 
 
-def frequencies(params: RopeParams) -> F32Array:
+def frequencies(params: RopeParams, start: int = 0, stop: int | None = None) -> F32Array:
     """Return the angle that each pair of a row turns per position, (width / 2,), in float32 steps as C++.
 
     LLAMA, LLAMA3_1: θ^-(i mod head_dim)/head_dim for i = kv_dim_start, +2, … q_dim_end (C++
     ``fullfillRopeLlamaCache``). FALCON: θ^-2j/head_dim for j < head_dim / 2 (``fullfillRopeFalconCache``).
+    With ``start`` and ``stop`` only those of these pairs.
     """
     head_dim = np.float32(params.head_dim)
-    if params.type is RopeType.FALCON:
-        exponents = np.float32(2) * (np.arange(params.head_dim // 2, dtype=np.float32) / head_dim)
-        return np.float32(1) / _powers(params.rope_theta, exponents)
-    i = np.arange(params.kv_dim_start, params.q_dim_end, 2) % params.head_dim
-    plain = np.float32(1) / _powers(params.rope_theta, i.astype(np.float32) / head_dim)
-    return plain if params.scaling_factor == 1 else _scale_by_wavelength(plain, params)
+    with np.errstate(all="ignore"):
+        if params.type is RopeType.FALCON:
+            pairs = range(params.head_dim // 2)[start:stop]
+            exponents = np.float32(2) * (np.arange(pairs.start, pairs.stop, dtype=np.float32) / head_dim)
+            return np.float32(1) / _powers(params.rope_theta, exponents)
+        columns = range(params.kv_dim_start, params.q_dim_end, 2)[start:stop]
+        i = np.arange(columns.start, columns.stop, 2) % params.head_dim
+        plain = np.float32(1) / _powers(params.rope_theta, i.astype(np.float32) / head_dim)
+        return plain if params.scaling_factor == 1 else _scale_by_wavelength(plain, params)
 
 
 def _powers(base: float, exponents: F32Array) -> F32Array:
@@ -52,45 +67,86 @@ def _scale_by_wavelength(freqs: F32Array, params: RopeParams) -> F32Array:
     return np.where(wavelengths < context_len / high, freqs, scaled)
 
 
+def prepare_cache(context: OpContext) -> None:
+    """Have the cache of an op filled: with the others of its node, where it has one, else now.
+
+    As in C++, every ROPE op of every layer fills its cache when it is made, so that those of one cache leave it as
+    the last of them wants it. Only that one's work is done.
+    """
+    params = params_of(context, RopeParams)
+    if context.scope is None:
+        fill_cache(params)
+    else:
+        context.scope.once(("rope cache", params.cache.data.ctypes.data), partial(cache_pieces, params))
+
+
 def fill_cache(params: RopeParams) -> None:
     """Write cos and sin of every position times every frequency into the cache (C++ ``fullfillRopeCache``).
 
-    Every ROPE op of every layer asks for it, mostly with the same parameters. A cache whose second and last
-    row are right was filled with these parameters: position 1 is the frequencies, so it is left as it is.
+    A cache whose second and last row are right was filled with these parameters: position 1 is the frequencies, so
+    it is left as it is.
     """
-    freqs = frequencies(params)
+    if not _is_filled(params):
+        for _ in cache_pieces(params):
+            pass
+
+
+def cache_pieces(params: RopeParams) -> Iterator[None]:
+    """Fill the cache whatever it holds, a piece of bounded size at a time."""
     cache: F32Array = params.cache.data[0]
-    probes = np.unique([min(1, params.seq_len - 1), params.seq_len - 1])
-    expected = np.empty((len(probes), cache.shape[1]), np.float32)
-    _write_angles(expected, probes, freqs, params.type)
-    if np.array_equal(cache[probes], expected):
-        return
-    rows = max(1, _CHUNK // len(freqs))
-    for start in range(0, params.seq_len, rows):
-        positions = np.arange(start, min(start + rows, params.seq_len))
-        _write_angles(cache[start : start + rows], positions, freqs, params.type)
+    for start, stop in _blocks(params):
+        freqs = frequencies(params, start, stop)
+        cos, sin = _pairs(cache, params.type, start, stop)
+        n_rows = max(1, _CHUNK // len(freqs))
+        for first in range(0, params.seq_len, n_rows):
+            rows = slice(first, min(first + n_rows, params.seq_len))
+            _write_angles((cos[rows], sin[rows]), np.arange(rows.start, rows.stop), freqs)
+            yield
 
 
 def fill_cache_bytes(params: RopeParams) -> int:
     """Return the bytes of arrays that :func:`fill_cache` takes at most, whatever the cache holds already.
 
-    The frequencies, and two rows expected; for the angles of a piece, or of the two rows, float32, float64 and a
-    cosine or sine. Working the frequencies out, before, takes less.
+    Those of a piece: frequencies and what they are worked out from; two rows, as they are and as they should be;
+    for the angles of a piece, or of the two rows, float32, float64 and a cosine or sine.
     """
-    n_freqs = params.cache.x // 2 + 1
-    return 20 * n_freqs + 24 * max(2 * n_freqs, _CHUNK)
+    n_freqs = min(params.cache.x // 2 + 1, _CHUNK)
+    return 128 * n_freqs + 24 * max(2 * n_freqs, _CHUNK)
 
 
-def _write_angles(
-    rows: F32Array, positions: npt.NDArray[np.intp], freqs: F32Array, rope_type: RopeType
-) -> None:
+def _is_filled(params: RopeParams) -> bool:
+    """Tell whether the second and the last row are what these parameters make of them."""
+    cache: F32Array = params.cache.data[0]
+    probes = np.unique([min(1, params.seq_len - 1), params.seq_len - 1])
+    for start, stop in _blocks(params):
+        there = _pairs(cache, params.type, start, stop)
+        expected = np.empty((2, len(probes), stop - start), np.float32)
+        _write_angles((expected[0], expected[1]), probes, frequencies(params, start, stop))
+        if not all(np.array_equal(a[probes], b) for a, b in zip(there, expected, strict=True)):
+            return False
+    return True
+
+
+def _blocks(params: RopeParams) -> Iterator[tuple[int, int]]:
+    """Yield first and last, not included, of the pairs of a row that are worked on together."""
+    n_pairs = params.cache.x // 2
+    return ((start, min(start + _CHUNK, n_pairs)) for start in range(0, n_pairs, _CHUNK))
+
+
+def _pairs(rows: F32Array, rope_type: RopeType, start: int, stop: int) -> tuple[F32Array, F32Array]:
+    """Return the cosines and the sines of some pairs, as views of the cache's rows."""
+    if rope_type is RopeType.FALCON:
+        half = rows.shape[1] // 2
+        return rows[:, start:stop], rows[:, half + start : half + stop]
+    return rows[:, 2 * start : 2 * stop : 2], rows[:, 2 * start + 1 : 2 * stop : 2]
+
+
+def _write_angles(to: tuple[F32Array, F32Array], positions: npt.NDArray[np.intp], freqs: F32Array) -> None:
     # The angle is rounded to float32 as in C++; its cosine and sine are then rounded once, as in C's library.
-    angles = (positions.astype(np.float32)[:, None] * freqs).astype(np.float64)
-    half = len(freqs)
-    falcon = rope_type is RopeType.FALCON
-    cos, sin = (rows[:, :half], rows[:, half:]) if falcon else (rows[:, 0::2], rows[:, 1::2])
-    np.copyto(cos, np.cos(angles), casting="same_kind")
-    np.copyto(sin, np.sin(angles), casting="same_kind")
+    with np.errstate(all="ignore"):
+        angles = (positions.astype(np.float32)[:, None] * freqs).astype(np.float64)
+        np.copyto(to[0], np.cos(angles), casting="same_kind")
+        np.copyto(to[1], np.sin(angles), casting="same_kind")
 
 
 def rotate_llama(x: F32Array, cache: F32Array) -> None:
@@ -118,8 +174,7 @@ class Rope(ReferenceKernel):
     def __init__(self, context: OpContext) -> None:
         super().__init__(context)
         self._params = params = params_of(context, RopeParams)
-        with np.errstate(all="ignore"):
-            fill_cache(params)
+        prepare_cache(context)
         width = params.q_dim0 if params.is_q else params.kv_dim0
         shift = params.q_shift if params.is_q else 0
         self._falcon = params.type is RopeType.FALCON

@@ -17,6 +17,7 @@ from dllama_ops.contract import check_context
 from dllama_ops.errors import KernelNotFound
 from dllama_ops.kernel import BoundOp, KernelKey, OpContext
 from dllama_ops.reference.specs import OPS
+from dllama_ops.scope import NodeScope
 from dllama_ops.table import KernelEntry, KernelTable
 from dllama_ops.tensor import Tensor, WeightSpec
 from dllama_proto.bounded_text import FirstFew, quoted
@@ -27,6 +28,7 @@ from dllama_proto.schemas.op_spec import OpConfigSpec
 from dllama_worker.errors import ConfigRejected, InternalError, MachineError
 from dllama_worker.node.kernel_memory import KernelMemory, kernel_memory
 from dllama_worker.node.memory import NodeMemory
+from dllama_worker.node.preparation import Check, checked, unhurried
 
 __all__ = ["BoundNode", "PlannedNode", "bind", "plan_node"]
 
@@ -44,14 +46,23 @@ class PlannedNode:
     """A node whose ops are verified and resolved; no kernel is made yet."""
 
     segments: tuple[tuple[tuple[OpContext, KernelEntry], ...], ...]
+    scope: NodeScope
+    check: Check
 
     def kernel_memory(self) -> KernelMemory:
         """Add up what the kernels will take."""
-        return kernel_memory(op for segment in self.segments for op in segment)
+        return kernel_memory(op for segment in self.segments for op in checked(segment, self.check))
 
     def make_kernels(self) -> BoundNode:
-        """Make every op's kernel. Raises MachineError where one cannot get its memory."""
-        segments = tuple(tuple(_make(*op) for op in segment) for segment in self.segments)
+        """Make every op's kernel, then do what they have to do once for all of them.
+
+        Raises MachineError where one cannot get its memory.
+        """
+        segments = tuple(
+            tuple(_make(*op) for op in checked(segment, self.check)) for segment in self.segments
+        )
+        for _ in self.scope.shared_work():
+            self.check()
         weighted = {
             (op.context.name, op.context.index): op
             for segment in segments
@@ -62,19 +73,25 @@ class PlannedNode:
 
 
 def plan_node(
-    net: NetConfig, node: NodeConfig, memory: NodeMemory, table: KernelTable, n_threads: int
+    net: NetConfig,
+    node: NodeConfig,
+    memory: NodeMemory,
+    table: KernelTable,
+    n_threads: int,
+    check: Check = unhurried,
 ) -> PlannedNode:
-    """Resolve and verify every op.
+    """Resolve and verify every op; ``check`` is called between two of them, here and in what follows.
 
     The configs have passed the protocol's own checks (indexes, pointers, sizes). Raises ConfigRejected with
     the first faults, and how many there are.
     """
     faults = FirstFew()
+    scope = NodeScope()
     segments: list[list[tuple[OpContext, KernelEntry]]] = []
     for segment in node.segments:
         segments.append([])
-        for op in segment.ops:
-            planned = _plan(net, node, op, memory, table, n_threads, faults)
+        for op in checked(segment.ops, check):
+            planned = _plan(net, node, op, memory, table, n_threads, scope, faults)
             if planned is None:
                 segments.clear()  # what comes is only counted: a refused config takes little memory
                 segments.append([])
@@ -82,7 +99,7 @@ def plan_node(
                 segments[-1].append(planned)
     if len(faults):
         raise ConfigRejected(faults)
-    return PlannedNode(tuple(map(tuple, segments)))
+    return PlannedNode(tuple(map(tuple, segments)), scope, check)
 
 
 def bind(
@@ -102,6 +119,7 @@ def _plan(
     memory: NodeMemory,
     table: KernelTable,
     n_threads: int,
+    scope: NodeScope,
     faults: FirstFew,
 ) -> tuple[OpContext, KernelEntry] | None:
     """Return what the op's kernel will be made of, or None with the reasons added to ``faults``."""
@@ -125,6 +143,7 @@ def _plan(
         output=target,
         weight=_weight_spec(op.weight_size),
         params=_params(op, WIRE_OPS.get(op.code), OPS.get(op.code).params, memory),
+        scope=scope,
     )
     found = check_context(context)
     for fault in found:

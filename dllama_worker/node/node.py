@@ -15,6 +15,7 @@ from dllama_worker.node.binding import plan_node
 from dllama_worker.node.executor import Executor, Synchronizer
 from dllama_worker.node.memory import NodeMemory, check_memory, memory_need
 from dllama_worker.node.prefault import prefault_weights
+from dllama_worker.node.preparation import Check, checked, unhurried
 from dllama_worker.node.profile import ForwardProfile, make_profile
 from dllama_worker.node.sync import NetworkSynchronizer
 from dllama_worker.node.tracing import Tracer
@@ -34,7 +35,7 @@ class Node:
 
     When made it counts what it will take before it takes it: first what the configs say, then, once the ops are
     verified, what their kernels state. ``need`` is all of it, ``limit`` how much it may be; None for any amount.
-    Raises ConfigRejected or MachineError.
+    ``check`` is called between two ops; what it raises ends the work. Raises ConfigRejected or MachineError.
     """
 
     def __init__(
@@ -46,16 +47,18 @@ class Node:
         n_threads: int,
         make_synchronizer: SynchronizerFactory = NetworkSynchronizer,
         limit: int | None = None,
+        check: Check = unhurried,
     ) -> None:
         self.net = net
         self.config = config
         need = memory_need(net, config)
         check_memory(need, limit)
         self.memory = NodeMemory(net, config)
-        planned = plan_node(net, config, self.memory, table, n_threads)
+        planned = plan_node(net, config, self.memory, table, n_threads, check)
         self.need = replace(need, kernels=planned.kernel_memory())
         check_memory(self.need, limit)
         self.bound = planned.make_kernels()
+        self._scope = planned.scope
         self.weights = WeightLoading(self.bound.weighted)
         prefault_weights(op.kernel for op in self.bound.weighted.values())
         self._table = table
@@ -68,16 +71,19 @@ class Node:
         self._row_numbers = np.arange(net.n_batches, dtype=np.float32)
         self.executor: Executor | None = None
 
-    def ready(self, report: Report, tracer: Tracer | None = None) -> None:
+    def ready(self, report: Report, tracer: Tracer | None = None, check: Check = unhurried) -> None:
         """All weights are in: let kernels finish them and plugins take segments whole.
 
-        With a tracer, which wants to see every op, none are taken whole. Raises WeightMismatch where bytes are
-        missing.
+        With a tracer, which wants to see every op, none are taken whole. ``check`` is called between two ops.
+        Raises WeightMismatch where bytes are missing.
         """
-        self.weights.finish(self.bound.segments)
+        self.weights.finish(self.bound.segments, check)
         self._tracer = tracer
         if tracer is None:
-            self._segments = [self._compile(ops, report) if ops else None for ops in self.bound.segments]
+            self._segments = [
+                self._compile(ops, report) if ops else None for ops in checked(self.bound.segments, check)
+            ]
+            check()
         self._start()
 
     def relink(self, links: Mapping[int, Link]) -> None:
@@ -99,13 +105,20 @@ class Node:
         self.executor = Executor(*watched)
 
     def forward(self, position: int, batch_size: int) -> None:
-        """Evaluate rows at ``position`` and on (C++ ``tryReadControlPacket``, ``NnExecutor::forward``)."""
+        """Evaluate rows at ``position`` and on (C++ ``tryReadControlPacket``, ``NnExecutor::forward``).
+
+        Raises ForwardStopped after :meth:`stop`, and what kernels and syncs raise.
+        """
         self._prepare(position, batch_size).forward(batch_size)
 
     def profile(self, position: int, batch_size: int) -> ForwardProfile:
         """Evaluate as :meth:`forward` does; return where the time went."""
         times = self._prepare(position, batch_size).profile(batch_size)
         return make_profile(self.bound.segments, self.config, times)
+
+    def stop(self) -> None:
+        """End the forward that runs between two ops, and let no other begin. Safe from any thread."""
+        self._scope.stop()
 
     def _prepare(self, position: int, batch_size: int) -> Executor:
         if self.executor is None:

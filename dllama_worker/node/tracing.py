@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dllama_ops.kernel import BoundOp, CompiledSegment
+from dllama_ops.segments import stop_check
 from dllama_proto.dissect.places import places_of
 from dllama_proto.exit_codes import ExitCode, error_text, exit_code
 from dllama_proto.messages import NetConfig, NodeConfig
@@ -129,9 +130,10 @@ class _WatchedOps:
             (f"{op.context.key.code.name} {op.context.name} {op.context.index}", op.forward) for op in ops
         )
         self._notes = notes
+        self._check = stop_check(ops)
 
     def forward(self, batch_size: int) -> None:
-        """Run every op on the first ``batch_size`` rows. Raises what the kernels raise."""
+        """Run every op on the first ``batch_size`` rows. Raises ForwardStopped, and what the kernels raise."""
         self.profile(batch_size)
 
     def profile(self, batch_size: int) -> list[float]:
@@ -139,6 +141,7 @@ class _WatchedOps:
         seconds = []
         began = time.perf_counter_ns()
         for name, forward in self._ops:
+            self._check()
             forward(batch_size)
             ended = time.perf_counter_ns()
             self._notes.add(_OPS, name, began, ended, batch_size)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dllama_ops.kernel import BoundOp
 from dllama_proto.bounded_text import FirstFew
 from dllama_worker.errors import WeightMismatch
+from dllama_worker.node.preparation import Check, checked, unhurried
 
 __all__ = ["WeightLoading"]
 
@@ -87,13 +88,16 @@ class WeightLoading:
                 "expected each from its start to its end"
             )
 
-    def finish(self, segments: tuple[tuple[BoundOp, ...], ...]) -> None:
-        """Make sure that nothing is missing and let every kernel finish. Raises WeightMismatch."""
+    def finish(self, segments: tuple[tuple[BoundOp, ...], ...], check: Check = unhurried) -> None:
+        """Make sure that nothing is missing and let every kernel finish; ``check`` is called between two.
+
+        Raises WeightMismatch.
+        """
         missing = FirstFew(text for key in self._weighted for text in self._missing(key))
         if len(missing):
             raise WeightMismatch(f"weights ended, but bytes are missing: {missing.joined('; ')}")
         for segment in segments:
-            for op in segment:
+            for op in checked(segment, check):
                 with op.blame("finish the weight of"):
                     op.kernel.finish_weight()
 

@@ -69,6 +69,15 @@ class LinkWatch:
             self._poll.unregister(fd)
         self._links.clear()
 
+    def look(self, *, at_links: bool = True) -> None:
+        """Return at once. Raises Stopped and, looking ``at_links``, PeerLost where another node has hung up."""
+        ready = {fd for fd, _ in self._poll.poll(0)}
+        if self._wakeup.fileno() in ready:
+            raise Stopped
+        for link in [self._links[fd] for fd in ready if at_links]:
+            if not self.can_lose(link):
+                raise PeerLost(link.name, "closed the connection", hung_up=True)
+
     def readable(self, target: Pollable, seconds: float) -> bool:
         """Wait until something can be received or accepted (or the end be seen); tell whether it came in time.
 

@@ -60,6 +60,8 @@ class NetworkClient:
         self._begun: list[PendingHandshake] = []
         self._candidates: PeerCandidates | None = None
         self.watch = LinkWatch(self._stop)
+        #: Called in a thread of its own, time and again, once the root of the session has closed its connection.
+        self.on_root_left: Callable[[], None] = _nothing
         self.root: Channel | None = None
         self.links: dict[int, Link] = {}
 
@@ -114,7 +116,9 @@ class NetworkClient:
         )
         self.links = {0: link, **peers}
         self.watch.can_lose = self._candidates.release
-        self._session_guard = SessionGuard(self._listener, link, self._candidates, self._latecomers)
+        self._session_guard = SessionGuard(
+            self._listener, link, self._candidates, self._latecomers, lambda: self.on_root_left()
+        )
         return greeting
 
     def check_silent(self) -> None:
@@ -138,6 +142,7 @@ class NetworkClient:
         if self._session_guard is not None:
             self._session_guard.close()
             self._session_guard = None
+        self.on_root_left = _nothing
         if self._latecomers is not None:
             self._begun = self._latecomers.release()
             self._latecomers = None
@@ -173,3 +178,7 @@ class NetworkClient:
         self._open.append(link)
         self.watch.add(link)
         return link
+
+
+def _nothing() -> None:
+    """Do nothing: no forward can run yet, or any more."""

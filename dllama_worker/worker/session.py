@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from functools import partial
 
+from dllama_ops.errors import ForwardStopped
 from dllama_ops.table import KernelTable
 from dllama_proto.events import Ack, AckKind, Closed, WeightsEnd
 from dllama_proto.formatting import counted, format_bytes
 from dllama_proto.messages import ControlPacket, Greeting, WeightHeader
 from dllama_proto.sync_plan import plan_link
+from dllama_worker import timeouts
 from dllama_worker.errors import InternalError, PeerLost, WeightMismatch
 from dllama_worker.model.source import ModelSource
 from dllama_worker.monitoring.monitor import Monitor
 from dllama_worker.node.memory import memory_limit, memory_need
 from dllama_worker.node.node import Node
+from dllama_worker.node.profile import ForwardProfile
 from dllama_worker.node.tracing import Tracer
 from dllama_worker.report import Report
 from dllama_worker.worker.config_reader import ConfigReader
@@ -23,6 +26,7 @@ from dllama_worker.worker.local_weights import LocalWeights
 from dllama_worker.worker.network import NetworkClient
 from dllama_worker.worker.options import WorkerOptions
 from dllama_worker.worker.packing import PART_BYTES, Packing
+from dllama_worker.worker.preparation_watch import PreparationWatch, preparation_seconds
 from dllama_worker.worker.throughput import Throughput
 
 __all__ = ["WorkerSession"]
@@ -62,6 +66,7 @@ class WorkerSession:
         self._tracer = tracer
         self._node: Node | None = None
         self._is_evaluating = self._is_draining = False
+        self._forward_started: float | None = None
 
     def configure(self) -> None:
         """Take the configuration, refuse it or bind it.
@@ -86,7 +91,12 @@ class WorkerSession:
             pipes=need.pipes,
             limit=limit,
         )
-        self._node = Node(net, config, self._network.links, self._table, self._n_threads, limit=limit)
+        watch = self._network.watch
+        seconds = preparation_seconds(net, config, self._options.handshake_timeout)
+        check = PreparationWatch(watch, seconds)
+        links = self._network.links
+        self._node = Node(net, config, links, self._table, self._n_threads, limit=limit, check=check)
+        self._network.on_root_left = self._stop_when_abandoned
         # Its own preparations are no fault of the root's.
         self._channel.link.set_deadline(self._options.handshake_timeout)
         reader.accept()
@@ -125,7 +135,7 @@ class WorkerSession:
                     advance(len(data))
         if node.weights.is_untouched and local is None:
             raise WeightMismatch("the root sent no weights: start this worker with --model PATH")
-        node.ready(self._report, self._tracer)
+        node.ready(self._report, self._tracer, PreparationWatch(self._network.watch))
         self._network.check_silent()
         self._channel.link.set_deadline(self._options.handshake_timeout)
         self._channel.send(Ack(AckKind.WEIGHTS))
@@ -166,11 +176,7 @@ class WorkerSession:
                     has_begun = True
                 self._is_evaluating = True
                 throughput.start()
-                profile = None
-                if not is_measured and self._monitor.wants_profile(event.batch_size):
-                    profile = node.profile(event.position, event.batch_size)
-                else:
-                    node.forward(event.position, event.batch_size)
+                profile = self._evaluate(node, event, is_measured=is_measured)
                 self._channel.slices_exchanged()
                 throughput.add(event.batch_size, executor.op_seconds, executor.sync_seconds)
                 if not is_measured:
@@ -181,6 +187,33 @@ class WorkerSession:
             return "asked to stop"
         finally:
             throughput.report(self._report)
+
+    def _evaluate(self, node: Node, event: ControlPacket, *, is_measured: bool) -> ForwardProfile | None:
+        """Run one forward; return where its time went, if it is time to know."""
+        self._forward_started = time.monotonic()
+        try:
+            if not is_measured and self._monitor.wants_profile(event.batch_size):
+                return node.profile(event.position, event.batch_size)
+            node.forward(event.position, event.batch_size)
+        except ForwardStopped:
+            self._network.watch.look()
+            raise PeerLost(
+                self._channel.link.name, "closed the connection during a forward", hung_up=True
+            ) from None
+        finally:
+            self._forward_started = None
+        return None
+
+    def stop(self) -> None:
+        """End the forward that runs between two ops. Safe from any thread."""
+        if self._node is not None:
+            self._node.stop()
+
+    def _stop_when_abandoned(self) -> None:
+        """Called, in a thread of its own, while the root has left: a long forward is of no use to anybody."""
+        started = self._forward_started
+        if started is not None and time.monotonic() - started > timeouts.ABANDONED:
+            self.stop()
 
     def drain(self) -> bool:
         """Have :meth:`run` end after the forward that runs; tell whether one does. Safe from any thread."""

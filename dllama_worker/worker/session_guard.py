@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import select
 import threading
+from collections.abc import Callable
 
 from dllama_worker.node.transport import Link
 from dllama_worker.worker.latecomers import Latecomers
@@ -26,15 +27,24 @@ _LOOK_INTERVAL = 0.25
 
 
 class SessionGuard:
-    """A thread that accepts and rejects, from the mesh's completion to the end of the session with ``root``."""
+    """A thread that accepts and rejects, from the mesh's completion to the end of the session with ``root``.
+
+    Once the root has closed the connection, ``on_root_left`` is called in it time and again until that end.
+    """
 
     def __init__(
-        self, listener: Listener, root: Link, candidates: PeerCandidates, latecomers: Latecomers
+        self,
+        listener: Listener,
+        root: Link,
+        candidates: PeerCandidates,
+        latecomers: Latecomers,
+        on_root_left: Callable[[], None],
     ) -> None:
         self._listener = listener
         self._root = root
         self._candidates = candidates
         self._latecomers = latecomers
+        self._on_root_left = on_root_left
         self._end = Wakeup()
         self._thread = threading.Thread(target=self._run, name="session_guard", daemon=True)
         self._thread.start()
@@ -43,7 +53,10 @@ class SessionGuard:
         some_wait = any(self._latecomers)
         while True:
             ready = self._ready(_LOOK_INTERVAL if some_wait else None)
-            if self._end.fileno() in ready or self._root.fileno() in ready:
+            if self._end.fileno() in ready:
+                return
+            if self._root.fileno() in ready:
+                self._wait_for_end()
                 return
             for fd in ready:
                 if fd == self._listener.fileno():
@@ -59,6 +72,12 @@ class SessionGuard:
         for fd in (self._end.fileno(), self._listener.fileno(), *self._latecomers):
             poll.register(fd, select.POLLIN)
         return [fd for fd, _ in poll.poll(None if seconds is None else seconds * 1000)]
+
+    def _wait_for_end(self) -> None:
+        poll = select.poll()
+        poll.register(self._end.fileno(), select.POLLIN)
+        while not poll.poll(_LOOK_INTERVAL * 1000):
+            self._on_root_left()
 
     def _accept(self) -> None:
         pending = self._listener.accept()

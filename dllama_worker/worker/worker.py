@@ -177,6 +177,9 @@ class Worker:
         self._stopping.set()
         self._monitor.drain()
         self._network.interrupt()
+        session = self._session
+        if session is not None:
+            session.stop()
 
     def close(self) -> None:
         """Stop, wait until every thread has left this worker, and end everything; closed already, do nothing."""

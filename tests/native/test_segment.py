@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache, partial
 from pathlib import Path
 from time import perf_counter
@@ -23,15 +24,20 @@ from dllama_ops import (
     make_plugin_manager,
     native,
 )
+from dllama_ops.errors import ForwardStopped
 from dllama_ops.segments import SequentialSegment
 from dllama_proto.enums import FloatType, OpCode, OpQuantType
 from dllama_worker.model.opening import open_model
 from dllama_worker.model.source import ModelSource
 from dllama_worker.node.binding import bind
 from dllama_worker.node.memory import NodeMemory
+from dllama_worker.node.node import Node
+from dllama_worker.report import Report
 from dllama_worker.root.layout import build_layout
 from dllama_worker.sharding.partition import even_partition
 from dllama_worker.sharding.pieces import node_weight_pieces
+from tests.fuzz.targets import parse
+from tests.helpers.many_ops import MAX_OPS, activations, said
 
 if native.unavailable is not None:
     pytest.skip(f"no native kernels: {native.unavailable}", allow_module_level=True)
@@ -182,3 +188,26 @@ def test_bad_numbers_are_refused_and_the_node_lives_on(token: int, position: int
     with pytest.raises(KernelDataError, match=r"expected (tokens|positions) in"):
         node.forward([token], position)
     assert node.forward([5], 0).tobytes() == good.tobytes()
+
+
+def test_a_segment_stops_between_two_ops_while_it_runs() -> None:
+    """A segment of a minute, of one plan, ends soon after somebody asks for it."""
+    agreed = parse(said(activations(MAX_OPS // 4, width=1 << 20)))
+    assert agreed is not None
+    table = build_kernel_table(make_plugin_manager(), prefer="native")
+    node = Node(agreed.net, agreed.node, {}, table, 2, lambda *_: NoSyncs())
+    node.ready(Report())
+    stopping = threading.Timer(0.2, node.stop)
+    stopping.start()
+    started = perf_counter()
+    with pytest.raises(ForwardStopped):
+        node.forward(0, 1)
+    assert perf_counter() - started < 5
+    for _ in range(2):
+        with pytest.raises(ForwardStopped):
+            node.profile(0, 1)
+
+
+class NoSyncs:
+    def sync(self, segment_index: int, batch_size: int) -> None:
+        """A node without others."""

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dllama_ops import OpContext, Tensor
+from dllama_ops import KernelKey, OpContext, Tensor
 from dllama_ops.params import RopeParams
 from dllama_ops.reference import rope
-from dllama_proto.enums import FloatType, RopeType
+from dllama_ops.scope import NodeScope
+from dllama_proto.enums import FloatType, OpCode, OpQuantType, RopeType
 
 LLAMA = RopeParams(
     type=RopeType.LLAMA,
@@ -102,12 +103,47 @@ def test_every_position_is_filled(kind: RopeType, seq_len: int) -> None:
 
 
 def test_binding_an_op_fills_the_cache() -> None:
-    from dllama_ops import KernelKey
-    from dllama_proto.enums import OpCode, OpQuantType
-
     params = _fresh(LLAMA)
     x = Tensor(FloatType.F32, np.zeros((1, 4, 64), np.float32))
     key = KernelKey(OpCode.ROPE, OpQuantType.F32_F32_F32)
     rope.Rope(OpContext(key, "rope", 0, 4, 1, x, x, None, params))
     assert np.all(params.cache.data[0, 0, ::2] == 1)
     assert np.any(params.cache.data[0, 299] != 0)
+
+
+def test_ops_of_a_node_fill_a_cache_once_and_as_the_last_wants_it(written: list[int]) -> None:
+    params, scope = _fresh(LLAMA), NodeScope()
+    x = Tensor(FloatType.F32, np.zeros((1, 4, 64), np.float32))
+    key = KernelKey(OpCode.ROPE, OpQuantType.F32_F32_F32)
+    for number in range(101):
+        theta = 10_000.0 + number % 2
+        rope.Rope(
+            OpContext(key, "rope", 0, 4, 1, x, x, None, replace(params, rope_theta=theta), scope=scope)
+        )
+    assert written == []
+    assert not params.cache.data.any()
+    for _ in scope.shared_work():
+        pass
+    assert sum(written) == 300
+    alone = _fresh(LLAMA)
+    rope.fill_cache(alone)
+    assert np.array_equal(params.cache.data, alone.cache.data)
+
+
+@pytest.mark.parametrize("kind", list(RopeType))
+def test_a_row_longer_than_a_piece_is_filled_without_seams(
+    kind: RopeType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    width = 16 if kind is RopeType.FALCON else 96
+    cache = Tensor(FloatType.F32, np.zeros((1, 300, width), np.float32))
+    params = replace(
+        LLAMA, type=kind, cache=cache, scaling_factor=8.0 if kind is RopeType.LLAMA3_1 else 1.0
+    )
+    rope.fill_cache(params)
+    pieces = _fresh(params)
+    monkeypatch.setattr(rope, "_CHUNK", 5)
+    assert sum(1 for _ in rope.cache_pieces(pieces)) > 300
+    assert np.array_equal(pieces.cache.data, cache.data)
+    before = pieces.cache.data.copy()
+    rope.fill_cache(pieces)
+    assert np.array_equal(pieces.cache.data, before)

@@ -11,8 +11,8 @@ struct Region {
     uint32_t batch_size;
 };
 
-// What an index out of range was to be.
-enum class FaultKind : uint32_t { none, token, position, cache_row, expert };
+// What an index out of range was to be; stopped: no index is wrong, somebody asked to stop.
+enum class FaultKind : uint32_t { none, token, position, cache_row, expert, stopped };
 
 // An index that came as data and is out of range. Kernels check every index before they use it.
 struct Fault {
@@ -23,6 +23,7 @@ struct Fault {
 };
 
 constexpr Fault kNoFault = {FaultKind::none, 0, 0.0f, 0};
+constexpr Fault kStopped = {FaultKind::stopped, 0, 0.0f, 0};
 
 // Memory of one thread, at least as large as the kernel's entry in its OpSpec asked for.
 struct Scratch {

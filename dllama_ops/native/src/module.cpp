@@ -101,10 +101,10 @@ private:
 // A plan and the ops it was made from.
 class BoundPlan {
 public:
-    BoundPlan(std::vector<std::shared_ptr<Op>> ops, std::shared_ptr<Engine> engine)
-        : ops_(std::move(ops)), plan_(make_plan(ops_, std::move(engine))) {}
+    BoundPlan(std::vector<std::shared_ptr<Op>> ops, std::shared_ptr<Engine> engine, std::shared_ptr<Stop> stop)
+        : ops_(std::move(ops)), plan_(make_plan(ops_, std::move(engine), std::move(stop))) {}
 
-    // None, or (op, kind, value, limit) of an index out of range.
+    // None, or (op, kind, value, limit) of an index out of range, or of a stop.
     nb::object run(uint32_t batch_size) {
         Plan::Result result;
         {
@@ -135,10 +135,11 @@ private:
     }
 
     // A config may have 65,536 ops: other Python threads go on meanwhile.
-    static Plan make_plan(const std::vector<std::shared_ptr<Op>> &ops, std::shared_ptr<Engine> engine) {
+    static Plan make_plan(const std::vector<std::shared_ptr<Op>> &ops, std::shared_ptr<Engine> engine,
+                          std::shared_ptr<Stop> stop) {
         const std::vector<PlanOp> list = planned(ops);
         nb::gil_scoped_release release;
-        return Plan(list, std::move(engine));
+        return Plan(list, std::move(engine), std::move(stop));
     }
 
     static std::vector<PlanOp> planned(const std::vector<std::shared_ptr<Op>> &ops) {
@@ -224,9 +225,9 @@ nb::object raw_address(const Weight &weight, std::size_t offset, std::size_t n) 
 NB_MODULE(_core, m) {
     m.doc() = "Native kernels: weights, plans and the threads that run them.";
     m.attr("__all__") =
-        nb::make_tuple("Engine", "FaultKind", "Op", "Plan", "Weight", "decode_blocks", "has_block_decoder", "has_kernel",
-                       "kernel_sets", "memory_held", "plan_bytes_per_op", "quantize_q40", "read_bandwidth",
-                       "weight_memory_bytes");
+        nb::make_tuple("Engine", "FaultKind", "Op", "Plan", "Stop", "Weight", "decode_blocks", "has_block_decoder",
+                       "has_kernel", "kernel_sets", "memory_held", "plan_bytes_per_op", "quantize_q40",
+                       "read_bandwidth", "weight_memory_bytes");
 
     m.def("decode_blocks", &decode_blocks, "kernels"_a, "ggml_type"_a, "blocks"_a, "out"_a,
           "Decode stored blocks into float32 values, both contiguous.");
@@ -269,7 +270,13 @@ NB_MODULE(_core, m) {
         .value("TOKEN", FaultKind::token, "a row of an embedding")
         .value("POSITION", FaultKind::position, "a position in the sequence")
         .value("CACHE_ROW", FaultKind::cache_row, "a row of a cache")
-        .value("EXPERT", FaultKind::expert, "one of the experts");
+        .value("EXPERT", FaultKind::expert, "one of the experts")
+        .value("STOPPED", FaultKind::stopped, "no index: somebody asked to stop");
+
+    nb::class_<Stop>(m, "Stop", "Whether the plans that were made with it are to stop between two ops.")
+        .def(nb::init<>())
+        .def("set", &Stop::set, "Stop them, from any thread and for good.")
+        .def_prop_ro("is_set", &Stop::is_set, "Whether they are to stop.");
 
     m.def("read_bandwidth", &read_bandwidth, "n_bytes"_a, "n_passes"_a, nb::call_guard<nb::gil_scoped_release>(),
           "Bytes per second that one thread reads from memory, at best.");
@@ -302,9 +309,10 @@ NB_MODULE(_core, m) {
              "Bytes of prepared rows, which ops of the same input share, and of scratch for each thread.");
 
     nb::class_<BoundPlan>(m, "Plan", "Ops that run in one call, on all threads, without the interpreter's lock.")
-        .def(nb::init<std::vector<std::shared_ptr<Op>>, std::shared_ptr<Engine>>(), "ops"_a, "engine"_a)
+        .def(nb::init<std::vector<std::shared_ptr<Op>>, std::shared_ptr<Engine>, std::shared_ptr<Stop>>(), "ops"_a,
+             "engine"_a, "stop"_a.none() = nb::none())
         .def("run", &BoundPlan::run, "batch_size"_a,
-             "Run on the first rows; returns None, or (op, kind, value, limit) of an index out of range.")
+             "Run on the first rows; returns None, or (op, kind, value, limit) of an index out of range or a stop.")
         .def("run_timed", &BoundPlan::run_timed, "batch_size"_a,
              "Run as run does; returns what it returns, and the seconds of each op.")
         .def_prop_ro("n_steps", &BoundPlan::n_steps, "Steps between two barriers.");

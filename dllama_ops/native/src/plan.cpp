@@ -105,9 +105,9 @@ OpNeed need_of(const PlanOp &op) {
     return {Memory::reserved(prepared), Memory::reserved(scratch)};
 }
 
-Plan::Plan(const std::vector<PlanOp> &ops, std::shared_ptr<Engine> engine)
-    : engine_(std::move(engine)), n_ops_(ops.size()) {
-    for (std::size_t i = 0; i < ops.size(); i++) {
+Plan::Plan(const std::vector<PlanOp> &ops, std::shared_ptr<Engine> engine, std::shared_ptr<const Stop> stop)
+    : engine_(std::move(engine)), stop_(stop ? std::move(stop) : std::make_shared<const Stop>()), n_ops_(ops.size()) {
+    for (std::size_t i = 0; i < ops.size() && !stop_->is_set(); i++) {
         const PlanOp &op = ops[i];
         const OpSpec *spec = is_internal(op.context.code) ? nullptr : find_op(*op.kernels, op.context.code);
         const KernelEntry *entry = spec == nullptr ? nullptr : find_kernel(*spec, op.context.quant);
@@ -181,13 +181,16 @@ void Plan::add_index_check(const IndexUse &use, std::size_t index) {
 }
 
 Plan::Result Plan::check_indexes(uint32_t batch_size) const {
-    for (const IndexCheck &check : index_checks_)
+    for (const IndexCheck &check : index_checks_) {
+        if (stop_->is_set())
+            return {kStopped, n_ops_};
         for (uint32_t y = 0; y < batch_size; y++)
             for (uint32_t k = 0; k < check.use.n; k++) {
                 const float value = f32_row(check.use.tensor, 0, y)[k];
                 if (!is_index(value, check.use.limit))
                     return {Fault{check.use.kind, y, value, check.use.limit}, check.op};
             }
+    }
     return {kNoFault, 0};
 }
 
@@ -278,6 +281,8 @@ void Plan::run_part(const Step &step, const Cut &cut, uint64_t part, uint32_t ba
             region.batch_size = batch_size;
             if (region.x0 == region.x1)
                 continue;
+            if (is_cut_short())
+                return;
             const int64_t before = ticks == nullptr ? 0 : nanoseconds();
             const Fault fault = op.kernel(op.context, region, scratch);
             if (ticks != nullptr)
@@ -295,6 +300,16 @@ void Plan::report(const Fault &fault, std::size_t op) {
     has_fault_.store(true);
 }
 
+// Whether what is left of the run is left out: after a fault, or because somebody asked to stop.
+bool Plan::is_cut_short() {
+    if (has_fault_.load(std::memory_order_relaxed))
+        return true;
+    if (!stop_->is_set())
+        return false;
+    report(kStopped, n_ops_);
+    return true;
+}
+
 void Plan::run_thread(uint32_t thread_index) {
     const Scratch scratch = engine_->scratch(thread_index);
     int64_t *const ticks = ticks_.empty() ? nullptr : ticks_[thread_index].data();
@@ -304,7 +319,7 @@ void Plan::run_thread(uint32_t thread_index) {
         const uint64_t n_parts = uint64_t(cut.column_parts) * cut.row_parts;
         // After a fault nothing more is computed, but all threads still meet at every barrier.
         for (uint64_t part;
-             !has_fault_.load() && (part = counters_[i].next.fetch_add(1, std::memory_order_relaxed)) < n_parts;)
+             (part = counters_[i].next.fetch_add(1, std::memory_order_relaxed)) < n_parts && !is_cut_short();)
             run_part(step, cut, part, batch_size_, scratch, ticks);
         if (i + 1 < steps_.size())
             engine_->team.barrier();
@@ -315,6 +330,8 @@ Plan::Result Plan::run(uint32_t batch_size) {
     if (batch_size > n_batches_ && !steps_.empty())
         throw std::invalid_argument("batch of " + std::to_string(batch_size) + " rows, at most " +
                                     std::to_string(n_batches_) + " fit");
+    if (stop_->is_set())
+        return {kStopped, n_ops_};
     if (batch_size == 0 || steps_.empty())
         return {kNoFault, 0};
     std::lock_guard<std::mutex> lock(engine_->running);

@@ -17,6 +17,7 @@
 
 #include "engine.hpp"
 #include "op_spec.hpp"
+#include "stop.hpp"
 
 namespace dllama {
 
@@ -52,17 +53,19 @@ OpNeed need_of(const PlanOp &op);
 
 class Plan {
 public:
-    // Throws std::invalid_argument where there is no kernel for an op or its shapes do not fit.
-    Plan(const std::vector<PlanOp> &ops, std::shared_ptr<Engine> engine);
+    // Throws std::invalid_argument where there is no kernel for an op or its shapes do not fit. Once stop is set,
+    // planning ends after the op that it is at, and no run computes anything more.
+    Plan(const std::vector<PlanOp> &ops, std::shared_ptr<Engine> engine, std::shared_ptr<const Stop> stop = nullptr);
 
     struct Result {
         Fault fault;
-        std::size_t op; // its place in the list, where there is a fault
+        std::size_t op; // its place in the list, where there is a fault; behind the last, where it was stopped
     };
 
     // Runs all ops on the first batch_size rows of each z. Indexes that are there before are checked before
-    // anything is written; after a fault in one that an op of the plan computed, the ops behind have not run. Throws
-    // std::invalid_argument for more rows than the ops have.
+    // anything is written; after a fault in one that an op of the plan computed, the ops behind have not run. The same
+    // where it is stopped, between two ops; it is not where all had run by then. Throws std::invalid_argument for more
+    // rows than the ops have.
     Result run(uint32_t batch_size);
 
     // The same computation, with the time it took in seconds, op by op: each thread reads the clock around each op of
@@ -124,8 +127,10 @@ private:
                   int64_t *ticks);
     void run_thread(uint32_t thread_index);
     void report(const Fault &fault, std::size_t op);
+    bool is_cut_short();
 
     std::shared_ptr<Engine> engine_;
+    std::shared_ptr<const Stop> stop_;
     std::vector<Step> steps_;
     std::vector<std::shared_ptr<Memory>> prepared_;
     std::vector<PreparedInput> prepared_inputs_; // still as they were when they were prepared

@@ -1,5 +1,7 @@
 // A plan computes what its ops compute one by one, however they share steps and on however many threads.
+#include <atomic>
 #include <stdexcept>
+#include <thread>
 
 #include "pack.hpp"
 #include "test.hpp"
@@ -178,6 +180,45 @@ TEST(an_index_that_the_plan_computes_is_checked_too) {
         CHECK(result.fault.kind == FaultKind::token && result.fault.row == 2 && result.op == 1);
         numbers.f32(0, 2)[0] = 2;
         CHECK(plan.run(4).fault.kind == FaultKind::none);
+    }
+}
+
+TEST(a_plan_that_is_stopped_computes_nothing_more) {
+    const KernelSet &kernels = *available_kernel_sets().back();
+    const Buffer a(FloatType::f32, 1, 4, 40), b(FloatType::f32, 1, 4, 40);
+    const std::vector<PlanOp> ops(100, {make_op(OpCode::cast, QuantType::f32_f32_f32, 4, a, b), &kernels});
+    for (const uint32_t n_threads : {1u, 4u}) {
+        const auto stop = std::make_shared<Stop>();
+        Plan plan(ops, std::make_shared<Engine>(n_threads), stop);
+        a.f32(0, 0)[0] = 1;
+        CHECK(plan.run(4).fault.kind == FaultKind::none && b.f32(0, 0)[0] == 1);
+        stop->set();
+        a.f32(0, 0)[0] = 2;
+        const Plan::Result result = plan.run(4);
+        CHECK(result.fault.kind == FaultKind::stopped && result.op == ops.size() && b.f32(0, 0)[0] == 1);
+        CHECK(Plan(ops, std::make_shared<Engine>(n_threads), stop).run(4).fault.kind == FaultKind::stopped);
+    }
+}
+
+TEST(a_plan_is_stopped_between_two_ops_while_it_runs) {
+    const KernelSet &kernels = *available_kernel_sets().back();
+    const Buffer a(FloatType::f32, 1, 4, 40), b(FloatType::f32, 1, 4, 40);
+    std::vector<PlanOp> ops;
+    for (int i = 0; i < 1000; i++)
+        ops.push_back({make_op(OpCode::cast, QuantType::f32_f32_f32, 4, i % 2 ? b : a, i % 2 ? a : b), &kernels});
+    for (const uint32_t n_threads : {1u, 3u}) {
+        const auto stop = std::make_shared<Stop>();
+        Plan plan(ops, std::make_shared<Engine>(n_threads), stop);
+        std::atomic<int> n_runs{0};
+        std::thread other([&] {
+            while (n_runs < 3)
+                std::this_thread::yield();
+            stop->set();
+        });
+        while (plan.run(4).fault.kind != FaultKind::stopped)
+            n_runs++;
+        other.join();
+        CHECK(n_runs >= 3);
     }
 }
 
