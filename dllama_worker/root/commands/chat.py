@@ -28,7 +28,7 @@ def run_chat(session: RootSession, options: RootOptions) -> None:
     Raises UsageError where the conversation cannot be written and nobody sits there to say something else,
     KeyboardInterrupt after the summary.
     """
-    output = Output(as_json=options.as_json)
+    output = Output(as_json=options.as_json, raw=options.raw)
     template = choose_template(session.tokenizer, options.chat_template)
     chat = _Chat(session, options, ChatContext(template, session.tokenizer), output)
     interrupted = False
