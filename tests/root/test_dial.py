@@ -176,7 +176,9 @@ def _refuses_while_it_is_loaded(channel: Channel) -> None:
         pass
 
 
-def test_a_reason_that_comes_while_weights_are_sent_ends_the_sending(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reason_that_comes_while_weights_are_sent_ends_the_sending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(streaming, "_LOOK_INTERVAL", 0.0)
     sent: list[int] = []
     monkeypatch.setattr(Channel, "send_payload", lambda channel, data: sent.append(len(data)))
