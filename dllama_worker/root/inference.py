@@ -130,7 +130,8 @@ class Inference:
         )
         if self._weights_are_local:
             advice = "a worker has no weights, as C++ workers cannot read them from a file: leave --weights local out"
-        return f"the logits at position {self.position} are not numbers ({whose}), expected finite ones: {advice}"
+        where = f"the logits at position {self.position}"
+        return f"{where} are not numbers ({whose}), expected finite ones: {advice}"
 
     def finish(self) -> None:
         """End the session on every worker."""
