@@ -94,7 +94,7 @@ def _tokenizer(model: ModelSource) -> dict[str, Any] | str:
         "bos": None if found.bos_id is None else named(found.bos_id),
         "add_bos": found.add_bos,
         "eos": [named(token) for token in found.eos_ids],
-        "chat_template": bool(found.chat_template),
+        "chat_template": bool(found.templates.default),
     }
 
 

@@ -22,7 +22,7 @@ def choose_template(tokenizer: Tokenizer, form: str | None = None) -> ChatTempla
         if form not in FORMS:
             raise UsageError(f"there is no chat template {form!r}, only {', '.join(FORMS)}")
         return BuiltInTemplate(form, eos)
-    source = vocabulary.chat_template
+    source = vocabulary.templates.default
     if not source:
         raise UsageError(
             f"the tokenizer has no chat template: choose one of {', '.join(FORMS)} with --chat-template"
