@@ -102,7 +102,7 @@ def make_parser() -> argparse.ArgumentParser:
     for command in (inference, perplexity, chat):
         _add_model(command)
         _add_cluster(command)
-        _add_output(command)
+        _add_output(command, generates=command is not perplexity)
     return parser
 
 
@@ -247,9 +247,16 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     add_ignored_flags(add)
 
 
-def _add_output(parser: argparse.ArgumentParser) -> None:
+def _add_output(parser: argparse.ArgumentParser, *, generates: bool) -> None:
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", dest="as_json", help="print one JSON object instead of text")
+    if generates:
+        add(
+            "--raw",
+            action="store_true",
+            help="let generated text control the terminal; otherwise its control sequences are shown (a file or a "
+            "pipe always gets the text as it is)",
+        )
     add_trace_flag(add)
     add_log_flags(add)
 
@@ -291,6 +298,7 @@ def options_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
         stride=getattr(arguments, "stride", 0),
         cpp_prompt_end=getattr(arguments, "cpp_prompt_end", False),
         as_json=arguments.as_json,
+        raw=getattr(arguments, "raw", False),
         trace=arguments.trace,
         tls=tls_files(arguments),
     )

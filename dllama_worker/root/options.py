@@ -71,7 +71,8 @@ class RootOptions(ClusterOptions):
     """What a command of ``dllama-root`` was told: which command, and what it does with the cluster.
 
     ``steps`` counts prompt and generated tokens together, 0 as many as the context holds. ``stride`` is that of
-    perplexity, 0 half the context; ``system`` is the system prompt of a chat, None asks for it.
+    perplexity, 0 half the context; ``system`` is the system prompt of a chat, None asks for it. With ``raw`` a
+    terminal gets the control sequences of generated text as they are.
     """
 
     command: str
@@ -85,6 +86,7 @@ class RootOptions(ClusterOptions):
     stride: int = 0
     cpp_prompt_end: bool = False
     as_json: bool = False
+    raw: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

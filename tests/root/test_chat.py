@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
 import json
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -120,14 +117,7 @@ def test_without_a_template_the_forms_are_named() -> None:
 def test_without_jinja_the_form_that_the_template_looks_like_is_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real_import: Callable[..., Any] = builtins.__import__
-
-    def no_jinja(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "dllama_worker.root.chat.jinja":
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", no_jinja)
+    monkeypatch.setattr("dllama_worker.root.chat.choice.find_spec", lambda name: None)
     assert choose_template(_tokenizer(_LLAMA3)).name == "llama3"
     with pytest.raises(UsageError, match="needs the package jinja2"):
         choose_template(_tokenizer("{{ messages }}"))

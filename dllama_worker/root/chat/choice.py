@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from importlib.util import find_spec
+
 from dllama_worker.errors import UsageError
 from dllama_worker.root.chat.conversation import ChatTemplate
 from dllama_worker.root.chat.forms import FORMS, BuiltInTemplate, recognise_form
+from dllama_worker.root.chat.jinja import JinjaTemplate
 from dllama_worker.tokenizer.interface import Tokenizer
 
 __all__ = ["choose_template"]
@@ -27,18 +31,22 @@ def choose_template(tokenizer: Tokenizer, form: str | None = None) -> ChatTempla
         raise UsageError(
             f"the tokenizer has no chat template: choose one of {', '.join(FORMS)} with --chat-template"
         )
-    try:
-        from dllama_worker.root.chat.jinja import JinjaTemplate
-    except ImportError as error:
+    if find_spec("jinja2") is None:
         recognised = recognise_form(source)
         if recognised is None:
             raise UsageError(
                 "the model's chat template needs the package jinja2: install it, or choose one of "
                 f"{', '.join(FORMS)} with --chat-template"
-            ) from error
+            )
         return BuiltInTemplate(recognised, eos)
     bos_id = vocabulary.bos_id
     bos = _text(vocabulary.pieces[bos_id]) if vocabulary.add_bos and bos_id is not None else ""
+    return _own_template(source, bos, eos)
+
+
+@lru_cache(maxsize=1)
+def _own_template(source: str, bos: str, eos: str) -> JinjaTemplate:
+    """Return the template; the same for one that was looked at before, since a process comes with it."""
     return JinjaTemplate(source, bos=bos, eos=eos)
 
 

@@ -1,26 +1,37 @@
 """A model's own chat template, as the tokenizer file carries it: Jinja, as the model's makers wrote it.
 
-Templates are given what Hugging Face transformers gives them (``apply_chat_template``): the messages,
-``add_generation_prompt``, ``bos_token``, ``eos_token``, ``raise_exception`` and ``strftime_now``. They come
-from a downloaded file, so they run in Jinja's sandbox.
+Templates are given what Hugging Face transformers gives them: the messages, ``add_generation_prompt``,
+``bos_token``, ``eos_token``, ``raise_exception`` and ``strftime_now``. They come from a downloaded file and are
+programs, so they run in Jinja's sandbox, and in a process of their own with little memory and little time
+(:mod:`dllama_worker.root.chat.template_program`).
 """
 
 from __future__ import annotations
 
-import datetime
+import contextlib
 import json
-from collections.abc import Sequence
-from typing import NoReturn
+import math
+import os
+import select
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
 
-from jinja2 import TemplateError
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-from dllama_worker.errors import UsageError
+from dllama_worker import timeouts
+from dllama_worker.errors import MachineError, UsageError
 from dllama_worker.root.chat.conversation import Message, Prompt
 
 __all__ = ["JinjaTemplate"]
 
+_PROGRAM = str(Path(__file__).with_name("template_program.py"))
+#: Of the process, Python and Jinja included; templates of models take a few megabytes.
+_MAX_BYTES = 1 << 29
+#: A prompt that is longer fits into no context.
+_MAX_ANSWER = 1 << 26
 _HINT = "choose one of the built-in forms with --chat-template"
 
 
@@ -30,44 +41,115 @@ class JinjaTemplate:
     name = "the model's own"
 
     def __init__(self, source: str, *, bos: str, eos: str) -> None:
+        self._source = source
         self._bos = bos
         self._eos = eos
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-        )
-        environment.filters["tojson"] = _to_json
-        environment.globals["raise_exception"] = _raise
-        environment.globals["strftime_now"] = _strftime_now
-        try:
-            self._template = environment.from_string(source)
-        except (TemplateError, SyntaxError, RecursionError) as error:
-            raise UsageError(f"the model's chat template is broken: {error}; {_HINT}") from error
+        self._program = self._start()
 
     def render(self, messages: Sequence[Message], *, reply: bool = True) -> Prompt:
         """Return the prompt without a beginning token, which the tokenizer adds.
 
-        Raises UsageError where the template refuses the conversation.
+        Raises UsageError where the template refuses the conversation, or takes too much time or memory for it.
         """
-        plain = [{"role": message.role, "content": message.content} for message in messages]
+        if not self._program.is_running:  # it was ended: another conversation may go better
+            self._program = self._start()
+        wanted = {
+            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            "add_generation_prompt": reply,
+            "bos_token": self._bos,
+            "eos_token": self._eos,
+        }
+        return Prompt(
+            self._ask(self._program, wanted, "fails on this conversation").removeprefix(self._bos)
+        )
+
+    @property
+    def pid(self) -> int:
+        """The number of the process that renders it."""
+        return self._program.pid
+
+    def _start(self) -> _Program:
+        program = _Program()
+        self._ask(program, {"source": self._source}, "is broken")
+        return program
+
+    def _ask(self, program: _Program, wanted: Mapping[str, Any], failing: str) -> str:
         try:
-            text = self._template.render(
-                messages=plain, add_generation_prompt=reply, bos_token=self._bos, eos_token=self._eos
+            return program.ask(wanted)
+        except ValueError as error:
+            raise UsageError(f"the model's chat template {failing}: {error}; {_HINT}") from error
+
+
+class _Program:
+    """The process; it ends with this object, and with this process, however that ends."""
+
+    def __init__(self) -> None:
+        """Raise MachineError where it cannot be started."""
+        limits = [str(_MAX_BYTES), str(math.ceil(timeouts.TEMPLATE) + 1)]
+        try:
+            self._process = subprocess.Popen(
+                # Its folder is not where it imports from: there are modules of the names of others.
+                [sys.executable, "-P", _PROGRAM, *limits],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for this process, which then ends it
             )
-        # A template is a program: it can fail in any way that Python can.
-        except Exception as error:
-            raise UsageError(
-                f"the model's chat template fails on this conversation: {error}; {_HINT}"
+        except OSError as error:
+            raise MachineError(
+                f"cannot start a process for the chat template: {error.strerror or error}"
             ) from error
-        return Prompt(text.removeprefix(self._bos))
+        self._stdin = cast("IO[bytes]", self._process.stdin)
+        self._stdout = cast("IO[bytes]", self._process.stdout)
+        self.end = weakref.finalize(self, _end, self._process)
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.poll() is None
+
+    def ask(self, wanted: Mapping[str, Any]) -> str:
+        """Return its answer. Raises ValueError, in words for a person; after that it may have been ended."""
+        try:
+            answer = json.loads(self._exchange(json.dumps(wanted).encode() + b"\n"))
+        except BaseException:
+            self.end()
+            raise
+        if "text" in answer:
+            return str(answer["text"])
+        if answer["error"] is None:
+            raise ValueError(f"it takes more than {_MAX_BYTES >> 20} MiB of memory")
+        raise ValueError(answer["error"])
+
+    def _exchange(self, line: bytes) -> bytes:
+        with contextlib.suppress(BrokenPipeError):  # how it ended is told below
+            self._stdin.write(line)
+            self._stdin.flush()
+        deadline = time.monotonic() + timeouts.TEMPLATE
+        answer = bytearray()
+        reading = select.poll()
+        reading.register(self._stdout, select.POLLIN)
+        while not answer.endswith(b"\n"):
+            if not reading.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise ValueError(f"it takes longer than {timeouts.TEMPLATE:g} s")
+            part = os.read(self._stdout.fileno(), 1 << 16)
+            if not part:
+                raise ValueError(f"the process that renders it ended with code {self._process.wait()}")
+            answer += part
+            if len(answer) > _MAX_ANSWER:
+                raise ValueError(f"it writes more than {_MAX_ANSWER >> 20} MiB")
+        return bytes(answer)
 
 
-def _raise(message: str) -> NoReturn:
-    raise TemplateError(message)
-
-
-def _to_json(value: object, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _strftime_now(form: str) -> str:
-    return datetime.datetime.now().strftime(form)
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()

@@ -28,7 +28,7 @@ def run_chat(session: RootSession, options: RootOptions) -> None:
     Raises UsageError where the conversation cannot be written and nobody sits there to say something else,
     KeyboardInterrupt after the summary.
     """
-    output = Output(as_json=options.as_json)
+    output = Output(as_json=options.as_json, raw=options.raw)
     template = choose_template(session.tokenizer, options.chat_template)
     chat = _Chat(session, options, ChatContext(template, session.tokenizer), output)
     interrupted = False
@@ -51,7 +51,7 @@ def run_chat(session: RootSession, options: RootOptions) -> None:
 
 
 class _Chat:
-    """A conversation in progress; ``is_waiting`` while it is the person's turn."""
+    """A conversation in progress; ``is_waiting`` while no node computes."""
 
     def __init__(
         self, session: RootSession, options: RootOptions, context: ChatContext, output: Output
@@ -81,9 +81,7 @@ class _Chat:
                 if not self._commands.run(said):
                     return
             elif said:
-                self.is_waiting = False
                 self._reply_to(said.removeprefix("/") if said.startswith("//") else said)
-                self.is_waiting = True
 
     def _reply_to(self, said: str) -> None:
         self._context.say("user", said)
@@ -110,10 +108,12 @@ class _Chat:
         inference, context = self._inference, self._context
         inference.position = reading.position
         self._output.say(f"\nAssistant\n{reading.prompt.shown}")
+        self.is_waiting = False
         with Interrupt() as interrupt:
             generation = Generation(inference, self._sampler, interrupt)
             logits = generation.evaluate(reading.tokens)
             predicted, reply = self._show_reply(generation.predict(logits, inference.seq_len))
+        self.is_waiting = True
         self.evaluation = ForwardTimes.total(self.evaluation, generation.evaluation)
         self.prediction = ForwardTimes.total(self.prediction, generation.prediction)
         known = [*reading.tokens, *predicted][: inference.position - reading.position]
