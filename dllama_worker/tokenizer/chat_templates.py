@@ -1,7 +1,7 @@
 """The chat templates that come with a model, and the texts of special tokens that they are given.
 
-A model has one template or several by name: ``default`` is for conversations, ``tool_use`` for those with tools. Where
-they are, and which file goes before which, is as in Hugging Face transformers.
+A model has one template or several by name: ``default`` is for conversations, ``tool_use`` for those with tools.
+Where they are, and which file goes before which, is as in Hugging Face transformers.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ _GGUF_TOKENS = {
 
 @dataclass(frozen=True, slots=True)
 class ChatTemplates:
-    """``sources`` are the templates by their names, ``special_tokens`` texts by what templates call them
-    (``bos_token``)."""
+    """``sources`` are templates by their names, ``special_tokens`` texts by their roles (``bos_token``)."""
 
     sources: Mapping[str, str] = field(default_factory=dict)
     special_tokens: Mapping[str, str] = field(default_factory=dict)
@@ -54,7 +53,7 @@ class ChatTemplates:
 
 
 def folder_templates(folder: Path, config: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return the templates of a Hugging Face folder: the files, and only where there are none, the configuration's.
+    """Return the templates of a Hugging Face folder: the files; where there are none, the configuration's.
 
     Raises UsageError naming a file that can't be read.
     """
