@@ -15,7 +15,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,10 @@ def conversations() -> Iterator[tuple[str, dict[str, Any]]]:
     yield "tools", {"messages": _say("Rain?", system="Help."), "variables": {"tools": [_TOOL]}}
     plain = {"name": "search", "description": "Finds.", "parameter_definitions": {"q": {"type": "str"}}}
     yield "plain tools", {"messages": _say("Rain?"), "variables": {"tools": [plain]}}
-    yield "functions", {"messages": _say("Rain?"), "variables": {"functions": json.dumps([_TOOL])}}
+    yield (
+        "functions",
+        {"messages": _say("Rain?"), "variables": {"functions": json.dumps([_TOOL]), "datetime": "now"}},
+    )
     called = [
         *_say("Rain?"),
         {"role": "assistant", "content": "", "tool_calls": [_CALL]},
@@ -149,8 +152,12 @@ def _compared(
     if set(templates.sources) != set(judged):
         raise SystemExit(f"{path}: has templates {list(templates.sources)}, the judge finds {list(judged)}")
     for name, source in templates.sources.items():
-        maker = _Maker(source, templates.special_tokens)
-        yield f"{path}: {name}", [_ours(maker, tokenizer, one) for one in given], judged[name]
+        try:
+            template = JinjaTemplate(source, templates.special_tokens)
+            ours = [_ours(template, tokenizer, one) for one in given]
+        except UsageError as error:
+            ours = [{"error": str(error)}] * len(given)
+        yield f"{path}: {name}", ours, judged[name]
 
 
 def _read(path: Path) -> tuple[ChatTemplates, Tokenizer | None]:
@@ -163,26 +170,10 @@ def _read(path: Path) -> tuple[ChatTemplates, Tokenizer | None]:
     return ChatTemplates.of(path.read_text(encoding="utf-8"), _TOKENS), None
 
 
-class _Maker:
-    """Makes templates of a source, a process each: one for all conversations with the same variables."""
-
-    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
-        self._source = source
-        self._special_tokens = special_tokens
-        self._made: dict[str, JinjaTemplate] = {}
-
-    def make(self, variables: dict[str, Any]) -> JinjaTemplate:
-        """Return a template. Raises UsageError."""
-        key = json.dumps(variables)
-        if key not in self._made:
-            self._made[key] = JinjaTemplate(self._source, self._special_tokens, variables=variables)
-        return self._made[key]
-
-
-def _ours(maker: _Maker, tokenizer: Tokenizer | None, given: dict[str, Any]) -> dict[str, Any]:
+def _ours(template: JinjaTemplate, tokenizer: Tokenizer | None, given: dict[str, Any]) -> dict[str, Any]:
+    variables = given.get("variables", {})
     try:
-        template = maker.make(given.get("variables", {}))
-        text = template.text(given["messages"], reply=given.get("reply", True))
+        text = template.text(given["messages"], reply=given.get("reply", True), variables=variables)
     except UsageError as error:
         return {"error": str(error)}
     if tokenizer is None:

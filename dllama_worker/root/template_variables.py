@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = ["RESERVED_NAMES", "merge_variables", "template_variables"]
 
@@ -41,12 +41,16 @@ def template_variables(text: str) -> dict[str, Any]:
 
     A value is JSON where it can be read so, else a text. Raises ArgumentTypeError saying what was expected.
     """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise argparse.ArgumentTypeError(f"expected UTF-8: {error}") from error
     name, separator, value = text.partition("=")
     if separator and not text.lstrip().startswith("{"):
         found: Any = {name.strip(): _value(value)}
     else:
         try:
-            found = json.loads(text)
+            found = json.loads(text, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise argparse.ArgumentTypeError(f"{_EXAMPLE}: {error}") from error
     if not isinstance(found, dict):
@@ -63,7 +67,7 @@ def merge_variables(given: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         pass
     meant = _CONSTANTS.get(text.strip().lower())
@@ -72,6 +76,10 @@ def _value(text: str) -> Any:
             f"expected {meant}, got {text}: a text counts as true in a template"
         )
     return text
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"expected a number of JSON, got {name}")
 
 
 def _check(name: str, value: Any) -> None:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dllama_proto.input_files import MAX_TEXT_BYTES, check_regular, read_at_most
+from dllama_proto.json_text import json_text
 from dllama_worker.errors import UsageError
 from dllama_worker.root.chat.conversation import ChatTemplate
 from dllama_worker.root.chat.forms import FORMS, BuiltInTemplate, recognise_form
@@ -49,7 +50,7 @@ def choose_template(
     bos_id = vocabulary.bos_id
     begins = _text(vocabulary.pieces[bos_id]) if vocabulary.add_bos and bos_id is not None else ""
     special = tuple(vocabulary.templates.special_tokens.items())
-    return _jinja_template(source, special, begins, json.dumps(dict(variables)), name)
+    return _jinja_template(source, special, begins, json_text(dict(variables)), name)
 
 
 def _built_in(form: str, eos: str, variables: Mapping[str, Any]) -> ChatTemplate:

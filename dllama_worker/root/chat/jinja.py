@@ -66,12 +66,22 @@ class JinjaTemplate:
         text = self.text([message.plain() for message in messages], reply=reply)
         return Prompt(text.removeprefix(self._begins))
 
-    def text(self, messages: Sequence[Mapping[str, Any]], *, reply: bool = True) -> str:
-        """Return all that the template writes; a field that is None counts as none. Raises as :meth:`render`."""
+    def text(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        reply: bool = True,
+        variables: Mapping[str, Any] = _NOTHING,
+    ) -> str:
+        """Return all that the template writes, given ``variables`` beside its own. Raises as :meth:`render`.
+
+        A field of a message that is None counts as none.
+        """
         if not self._process.is_running:  # it was ended: another conversation may go better
             self._process, self._names = self._start()
         given = {
             **self._given,
+            **variables,
             "messages": [_with_thoughts(message) for message in messages],
             "add_generation_prompt": reply,
         }

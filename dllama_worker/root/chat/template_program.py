@@ -57,7 +57,7 @@ def main() -> None:
 
 def _environment() -> Environment:
     environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols]
     )
     environment.filters["tojson"] = _to_json
     environment.globals |= {
@@ -74,7 +74,7 @@ def _names(environment: Environment, source: str) -> list[str]:
     return sorted(find_undeclared_variables(environment.parse(source)))
 
 
-class _Generation(Extension):
+class _GenerationBlock(Extension):
     """``{% generation %}``: marks what an assistant said, for training; it is written as it stands.
 
     As in transformers the block is one of a call: what is set in it is not seen behind it.
