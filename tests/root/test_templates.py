@@ -109,6 +109,9 @@ def test_a_template_comes_from_a_file(tmp_path: Path) -> None:
     path.write_bytes("é{{ x }}".encode())
     template = choose_template(_tokenizer({}), str(path), {"x": 1})
     assert (template.name, template.render(_TALK).text) == (str(path), "é1")
+    path.write_text("{% if %}")
+    with pytest.raises(UsageError, match=r"^the chat template .*mine.jinja is broken: Expected"):
+        choose_template(_tokenizer({}), str(path))
     with pytest.raises(UsageError, match="cannot be read as a chat template: Is a directory"):
         choose_template(_tokenizer({}), str(tmp_path))
     with pytest.raises(UsageError, match="there is no chat template 'a\\\\x00b'"):

@@ -19,6 +19,7 @@ from dllama_worker.root.chat.template_process import TemplateProcess
 __all__ = ["JinjaTemplate"]
 
 _HINT = "choose one of the built-in forms with --chat-template"
+_OWN = "the model's own"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 #: What a message's thoughts are called. The first is what templates look for, the others are older.
 _THOUGHTS = ("reasoning_content", "thinking", "reasoning")
@@ -38,9 +39,12 @@ class JinjaTemplate:
         *,
         begins: str = "",
         variables: Mapping[str, Any] = _NOTHING,
-        name: str = "the model's own",
+        name: str = _OWN,
     ) -> None:
         self.name = name
+        self._subject = (
+            "the model's chat template" if name.startswith(_OWN) else f"the chat template {name}"
+        )
         self._source = source
         self._given = {"tools": None, "documents": None, **special_tokens, **variables}
         self._begins = begins
@@ -96,7 +100,7 @@ class JinjaTemplate:
         try:
             return process.ask(wanted)
         except ValueError as error:
-            raise UsageError(f"the model's chat template {failing}: {error}; {_HINT}") from error
+            raise UsageError(f"{self._subject} {failing}: {error}; {_HINT}") from error
 
 
 def _with_thoughts(message: Mapping[str, Any]) -> dict[str, Any]:
