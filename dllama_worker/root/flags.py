@@ -19,6 +19,7 @@ from dllama_worker.root.arguments import add_split_arguments, split_of
 from dllama_worker.root.options import CHAT_TEMPLATES, RootOptions
 from dllama_worker.root.planning.options import add_plan_arguments
 from dllama_worker.root.prompt import read_prompt
+from dllama_worker.root.template_variables import merge_variables, template_variables
 from dllama_worker.tls_flags import add_tls_flags, tls_files
 
 __all__ = ["make_parser", "options_of"]
@@ -87,8 +88,17 @@ def make_parser() -> argparse.ArgumentParser:
     _add_sampling(chat)
     chat.add_argument(
         "--chat-template",
-        choices=CHAT_TEMPLATES,
-        help="template of the conversation (default: the one in the tokenizer file)",
+        metavar="NAME|FILE",
+        help=f"template of the conversation: {', '.join(CHAT_TEMPLATES)}, a name that the model has one by, or a "
+        "file with one in Jinja (default: the model's own)",
+    )
+    chat.add_argument(
+        "--template-vars",
+        type=template_variables,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE|OBJECT",
+        help="variables for the model's own template, such as enable_thinking=false; an object sets several",
     )
     chat.add_argument("--system", metavar="TEXT", help="the system prompt (default: it is asked for)")
     plan = commands.add_parser(
@@ -294,6 +304,7 @@ def options_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
         wait=arguments.wait,
         kernels=arguments.kernels,
         chat_template=getattr(arguments, "chat_template", None),
+        template_variables=merge_variables(getattr(arguments, "template_vars", [])),
         system=getattr(arguments, "system", None),
         stride=getattr(arguments, "stride", 0),
         cpp_prompt_end=getattr(arguments, "cpp_prompt_end", False),

@@ -108,3 +108,14 @@ def test_what_is_no_conversation_is_refused(tmp_path: Path, text: str, reason: s
     path.write_text(text)
     with pytest.raises(UsageError, match=rf"talk\.json: .*{reason}|talk\.json: {reason}"):
         load_conversation(path)
+
+
+def test_what_messages_have_beside_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "talk.json"
+    reply = {"role": "assistant", "content": "4", "reasoning_content": "2+2", "refusal": None}
+    path.write_text(json.dumps([{"role": "user", "content": "2+2?"}, reply]))
+    messages = load_conversation(path)
+    assert messages[1].plain() == reply
+    path.unlink()
+    save_conversation(path, tuple(messages))
+    assert load_conversation(path) == messages

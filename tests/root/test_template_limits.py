@@ -23,7 +23,7 @@ _LONG = "{% for a in range(80000) %}{{ 'x' * 1000 }}{% endfor %}"
 
 
 def _template(source: str) -> JinjaTemplate:
-    return JinjaTemplate(source, bos="", eos="")
+    return JinjaTemplate(source)
 
 
 @pytest.mark.parametrize(

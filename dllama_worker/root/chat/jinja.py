@@ -1,155 +1,110 @@
-"""A model's own chat template, as the tokenizer file carries it: Jinja, as the model's makers wrote it.
+"""A chat template in Jinja, as a model's makers wrote it: what it is given, and what it writes.
 
-Templates are given what Hugging Face transformers gives them: the messages, ``add_generation_prompt``,
-``bos_token``, ``eos_token``, ``raise_exception`` and ``strftime_now``. They come from a downloaded file and are
-programs, so they run in Jinja's sandbox, and in a process of their own with little memory and little time
-(:mod:`dllama_worker.root.chat.template_program`).
+That is what Hugging Face transformers gives it (``apply_chat_template``): the messages with all their fields,
+``tools`` and ``documents``, ``add_generation_prompt``, the model's special tokens by their roles, and variables
+that a person names. It comes from a downloaded file and is a program, so it runs in Jinja's sandbox, and in a
+process of its own (:mod:`dllama_worker.root.chat.template_process`).
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import math
-import os
-import select
-import subprocess
-import sys
-import time
-import weakref
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import IO, Any, cast
+from types import MappingProxyType
+from typing import Any
 
-from dllama_worker import timeouts
-from dllama_worker.errors import MachineError, UsageError
+from dllama_worker.errors import UsageError
 from dllama_worker.root.chat.conversation import Message, Prompt
+from dllama_worker.root.chat.template_process import TemplateProcess
 
 __all__ = ["JinjaTemplate"]
 
-_PROGRAM = str(Path(__file__).with_name("template_program.py"))
-#: Of the process, Python and Jinja included; templates of models take a few megabytes.
-_MAX_BYTES = 1 << 29
-#: A prompt that is longer fits into no context.
-_MAX_ANSWER = 1 << 26
 _HINT = "choose one of the built-in forms with --chat-template"
+_OWN = "the model's own"
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+#: What a message's thoughts are called. The first is what templates look for, the others are older.
+_THOUGHTS = ("reasoning_content", "thinking", "reasoning")
 
 
 class JinjaTemplate:
-    """The template of a model. Raises UsageError where its source is no valid template."""
+    """A template and all that it is given beside a conversation.
 
-    name = "the model's own"
+    ``special_tokens`` are texts by their roles (``bos_token``), ``variables`` anything that JSON has. ``begins``
+    is the beginning token where the tokenizer adds it. Raises UsageError where the source is no valid template.
+    """
 
-    def __init__(self, source: str, *, bos: str, eos: str) -> None:
-        self._source = source
-        self._bos = bos
-        self._eos = eos
-        self._program = self._start()
-
-    def render(self, messages: Sequence[Message], *, reply: bool = True) -> Prompt:
-        """Return the prompt without a beginning token, which the tokenizer adds.
-
-        Raises UsageError where the template refuses the conversation, or takes too much time or memory for it.
-        """
-        if not self._program.is_running:  # it was ended: another conversation may go better
-            self._program = self._start()
-        wanted = {
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
-            "add_generation_prompt": reply,
-            "bos_token": self._bos,
-            "eos_token": self._eos,
-        }
-        return Prompt(
-            self._ask(self._program, wanted, "fails on this conversation").removeprefix(self._bos)
+    def __init__(
+        self,
+        source: str,
+        special_tokens: Mapping[str, str] = _NOTHING,
+        *,
+        begins: str = "",
+        variables: Mapping[str, Any] = _NOTHING,
+        name: str = _OWN,
+    ) -> None:
+        self.name = name
+        self._subject = (
+            "the model's chat template" if name.startswith(_OWN) else f"the chat template {name}"
         )
+        self._source = source
+        self._given = {"tools": None, "documents": None, **special_tokens, **variables}
+        self._begins = begins
+        self._process, self._names = self._start()
+        #: The variables that the template does not look at: their names may be wrong.
+        self.unused = tuple(name for name in variables if name not in self._names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All variables that the template looks at."""
+        return tuple(self._names)
 
     @property
     def pid(self) -> int:
         """The number of the process that renders it."""
-        return self._program.pid
-
-    def _start(self) -> _Program:
-        program = _Program()
-        self._ask(program, {"source": self._source}, "is broken")
-        return program
-
-    def _ask(self, program: _Program, wanted: Mapping[str, Any], failing: str) -> str:
-        try:
-            return program.ask(wanted)
-        except ValueError as error:
-            raise UsageError(f"the model's chat template {failing}: {error}; {_HINT}") from error
-
-
-class _Program:
-    """The process; it ends with this object, and with this process, however that ends."""
-
-    def __init__(self) -> None:
-        """Raise MachineError where it cannot be started."""
-        limits = [str(_MAX_BYTES), str(math.ceil(timeouts.TEMPLATE) + 1)]
-        try:
-            self._process = subprocess.Popen(
-                # Its folder is not where it imports from: there are modules of the names of others.
-                [sys.executable, "-P", _PROGRAM, *limits],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for this process, which then ends it
-            )
-        except OSError as error:
-            raise MachineError(
-                f"cannot start a process for the chat template: {error.strerror or error}"
-            ) from error
-        self._stdin = cast("IO[bytes]", self._process.stdin)
-        self._stdout = cast("IO[bytes]", self._process.stdout)
-        self.end = weakref.finalize(self, _end, self._process)
-
-    @property
-    def pid(self) -> int:
-        """The number of the process."""
         return self._process.pid
 
-    @property
-    def is_running(self) -> bool:
-        """Whether it can be asked."""
-        return self._process.poll() is None
+    def render(self, messages: Sequence[Message], *, reply: bool = True) -> Prompt:
+        """Return the prompt without a beginning token that the tokenizer adds.
 
-    def ask(self, wanted: Mapping[str, Any]) -> str:
-        """Return its answer. Raises ValueError, in words for a person; after that it may have been ended."""
+        Raises UsageError where the template refuses the conversation, or takes too much time or memory for it.
+        """
+        text = self.text([message.plain() for message in messages], reply=reply)
+        return Prompt(text.removeprefix(self._begins))
+
+    def text(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        reply: bool = True,
+        variables: Mapping[str, Any] = _NOTHING,
+    ) -> str:
+        """Return all that the template writes, given ``variables`` beside its own. Raises as :meth:`render`.
+
+        A field of a message that is None counts as none.
+        """
+        if not self._process.is_running:  # it was ended: another conversation may go better
+            self._process, self._names = self._start()
+        given = {
+            **self._given,
+            **variables,
+            "messages": [_with_thoughts(message) for message in messages],
+            "add_generation_prompt": reply,
+        }
+        return str(self._ask(self._process, given, "fails on this conversation")["text"])
+
+    def _start(self) -> tuple[TemplateProcess, list[str]]:
+        process = TemplateProcess()
+        answer = self._ask(process, {"source": self._source}, "is broken")
+        return process, answer["names"]
+
+    def _ask(self, process: TemplateProcess, wanted: Mapping[str, Any], failing: str) -> dict[str, Any]:
         try:
-            answer = json.loads(self._exchange(json.dumps(wanted).encode() + b"\n"))
-        except BaseException:
-            self.end()
-            raise
-        if "text" in answer:
-            return str(answer["text"])
-        if answer["error"] is None:
-            raise ValueError(f"it takes more than {_MAX_BYTES >> 20} MiB of memory")
-        raise ValueError(answer["error"])
-
-    def _exchange(self, line: bytes) -> bytes:
-        with contextlib.suppress(BrokenPipeError):  # how it ended is told below
-            self._stdin.write(line)
-            self._stdin.flush()
-        deadline = time.monotonic() + timeouts.TEMPLATE
-        answer = bytearray()
-        reading = select.poll()
-        reading.register(self._stdout, select.POLLIN)
-        while not answer.endswith(b"\n"):
-            if not reading.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise ValueError(f"it takes longer than {timeouts.TEMPLATE:g} s")
-            part = os.read(self._stdout.fileno(), 1 << 16)
-            if not part:
-                raise ValueError(f"the process that renders it ended with code {self._process.wait()}")
-            answer += part
-            if len(answer) > _MAX_ANSWER:
-                raise ValueError(f"it writes more than {_MAX_ANSWER >> 20} MiB")
-        return bytes(answer)
+            return process.ask(wanted)
+        except ValueError as error:
+            raise UsageError(f"{self._subject} {failing}: {error}; {_HINT}") from error
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
+def _with_thoughts(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message's fields, its thoughts under every name that templates look for."""
+    plain = {name: value for name, value in message.items() if value is not None}
+    found = next((plain[name] for name in _THOUGHTS if name in plain), None)
+    return plain if found is None else {"thinking": found, **plain, "reasoning_content": found}

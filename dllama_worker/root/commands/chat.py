@@ -11,6 +11,7 @@ from dllama_worker.errors import UsageError
 from dllama_worker.node.forward_times import ForwardTimes
 from dllama_worker.root.chat import ChatContext, EosDetector, EosState, Reading, choose_template
 from dllama_worker.root.chat.commands import COMMANDS, ChatCommands
+from dllama_worker.root.chat.jinja import JinjaTemplate
 from dllama_worker.root.chat.line_input import open_line_input
 from dllama_worker.root.commands.output import Output
 from dllama_worker.root.generation import Generation
@@ -29,7 +30,10 @@ def run_chat(session: RootSession, options: RootOptions) -> None:
     KeyboardInterrupt after the summary.
     """
     output = Output(as_json=options.as_json, raw=options.raw)
-    template = choose_template(session.tokenizer, options.chat_template)
+    template = choose_template(session.tokenizer, options.chat_template, options.template_variables)
+    if isinstance(template, JinjaTemplate) and template.unused:
+        unused, names = ", ".join(template.unused), ", ".join(template.names)
+        output.note(f"(the chat template does not look at {unused}, only at {names})")
     chat = _Chat(session, options, ChatContext(template, session.tokenizer), output)
     interrupted = False
     try:
