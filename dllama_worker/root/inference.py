@@ -129,7 +129,9 @@ class Inference:
             "a node computes wrongly, or the model's weights are broken: run dllama-ops check on each node"
         )
         if self._weights_are_local:
-            advice = "a worker has no weights, as C++ workers read none from a file: leave --weights local out"
+            advice = (
+                "a worker has no weights, as C++ workers read none from a file: leave --weights local out"
+            )
         where = f"the logits at position {self.position}"
         return f"{where} are not numbers ({whose}), expected finite ones: {advice}"
 
