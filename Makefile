@@ -14,7 +14,7 @@ NATIVE := dllama_ops/native
 MINUTES := 10
 
 .PHONY: help chat test lint types unit coverage demo docs fuzz fuzz-asan faults soak packaging lock audit changelog release-notes \
-	test-native test-native-asan test-native-tsan test-aarch64 test-torch lint-native clean
+	test-native test-native-asan test-native-tsan test-native-arithmetic test-aarch64 test-torch lint-native clean
 
 .DEFAULT_GOAL := help
 
@@ -104,15 +104,18 @@ $(TOOLS)/.installed: requirements/tools.txt
 	$(TOOLS_BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/tools.txt
 	touch $@
 
-# The native core's C++ tests: on every instruction set of this processor, plain or with sanitizers, and compiled
-# for 64-bit ARM (needs g++-aarch64-linux-gnu and qemu-user-static). They need CMake and a C++17 compiler.
-test-native test-native-asan test-native-tsan test-aarch64:  ## C++ tests: plain, with sanitizers, on 64-bit ARM
+# The native core's C++ tests: on every instruction set of this processor, plain or with sanitizers, stopped where an
+# unsigned number wraps (needs CLANG), and compiled for 64-bit ARM (needs g++-aarch64-linux-gnu and qemu-user-static).
+# They need CMake and a C++17 compiler. DLLAMA_CLAIMS in the environment is how many random configs are planned.
+CLANG ?= clang++
+test-native test-native-asan test-native-tsan test-native-arithmetic test-aarch64:  ## C++ tests: plain, checked, on ARM
 	cmake -S $(NATIVE) -B build/$@ -DDLLAMA_TESTS=ON $(NATIVE_OPTIONS)
 	cmake --build build/$@ --parallel 2
 	ctest --test-dir build/$@ --output-on-failure --verbose
 
 test-native-asan: NATIVE_OPTIONS := -DDLLAMA_SANITIZE=address,undefined
 test-native-tsan: NATIVE_OPTIONS := -DDLLAMA_SANITIZE=thread
+test-native-arithmetic: NATIVE_OPTIONS := -DCMAKE_CXX_COMPILER=$(CLANG) -DDLLAMA_CHECK_ARITHMETIC=ON
 test-aarch64: NATIVE_OPTIONS := -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/tests/native/cpp/aarch64.cmake
 
 # The layout of all C++ (.clang-format), no line over 120, and what clang-tidy (.clang-tidy) says of the core, its kernels

@@ -88,14 +88,16 @@ def end_running_line(file: TextIO) -> None:
 class RunningText:
     """Text of many lines that is shown as it comes, as a model writes it: line breaks and tabs are its own.
 
-    A terminal is shown what else controls it as escapes; a file or a pipe gets every byte as it is.
+    A terminal is shown what else controls it as escapes; a file or a pipe gets every byte as it is, and with
+    ``raw`` a terminal does too.
     """
 
     #: Whose last line is not ended yet, of all that was shown in this process.
     unfinished: ClassVar[RunningText | None] = None
 
-    def __init__(self, file: TextIO | None = None) -> None:
+    def __init__(self, file: TextIO | None = None, *, raw: bool = False) -> None:
         self._file = sys.stdout if file is None else file
+        self._raw = raw
         self._decoder = getincrementaldecoder("utf-8")("replace")
 
     def shares(self, file: TextIO) -> bool:
@@ -109,7 +111,7 @@ class RunningText:
         """Show more of the text at once, in UTF-8; it may end inside a character."""
         if data:
             RunningText.unfinished = None if data.endswith(b"\n") else self
-        if not self._file.isatty():
+        if self._raw or not self._file.isatty():
             self._file.buffer.write(data)
             self._file.buffer.flush()
             return

@@ -28,6 +28,7 @@ __all__ = [
     "REFUSAL",
     "SYNC",
     "TAP_DIAL",
+    "TEMPLATE",
     "UNLISTED",
     "WAIT",
 ]
@@ -100,6 +101,9 @@ LOCAL_START = 60.0
 
 #: The root waits so long for a local worker to end when asked; then the worker is killed.
 LOCAL_END = 5.0
+
+#: A model's chat template may take so long to write a conversation, in a process of its own; then it is ended.
+TEMPLATE = 5.0
 
 # Beside a session -----------------------------------------------------------------------------------
 

@@ -292,7 +292,8 @@ def test_what_counts_as_printing(text: str, ways: set[str]) -> None:
 #: The modules that write JSON text themselves.
 WRITE_JSON = {
     "dllama_proto.json_text": "for all others",
-    "dllama_worker.root.chat.jinja": "a filter of chat templates, whose text is for a model",
+    "dllama_worker.root.chat.template_process": "what it asks the process of the template",
+    "dllama_worker.root.chat.template_program": "what that answers, and a filter, whose text is for a model",
 }
 
 

@@ -436,6 +436,14 @@ def test_model_text_cannot_steer_a_terminal(text: str) -> None:
     assert shown.endswith(" end")
 
 
+def test_raw_text_is_the_terminals_to_obey() -> None:
+    def show(end: int) -> None:
+        with os.fdopen(os.dup(end), "w", encoding="utf-8") as terminal:
+            RunningText(terminal, raw=True).write(b"\x1b[1mbold\x1b[0m")
+
+    assert shown_on_a_terminal(show) == "\x1b[1mbold\x1b[0m"
+
+
 @given(st.lists(st.binary(max_size=8)))
 def test_a_pipe_gets_every_byte(pieces: list[bytes]) -> None:
     file = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")

@@ -105,6 +105,7 @@ _REFUSED = {
     "size": (*_NUMBERS, "0", "8X", "9" * 30),
     "read": _TEXTS,
     "WeightChoice": ("", "x", "Q40", "q8"),
+    "template_variables": (*_TEXTS, "x=True", "a b=1", "messages=[]", "[1]", "9" * 5000, '{"a":' * 9999),
 }
 
 

@@ -13,6 +13,8 @@ from dllama_ops.memory_need import kernel_need
 
 __all__ = ["check_memory_need"]
 
+_TRIES = 3
+
 
 def check_memory_need(factory: KernelFactory, case: OpCase, *, n_threads: int = 1) -> list[str]:
     """Return what is wrong with a factory's ``memory_need``: nothing, or that its kernel takes more.
@@ -25,7 +27,8 @@ def check_memory_need(factory: KernelFactory, case: OpCase, *, n_threads: int = 
     need = kernel_need(factory, context)
     try:
         _run(factory, context, case)  # whatever is made once in a process is made now
-        held, peak = _measure(factory, context, case)
+        # Other threads of this process are counted too, so the least of some tries is the kernel's.
+        held, peak = min((_measure(factory, context, case) for _ in range(_TRIES)), key=sum)
     except Exception as error:
         return [f"raised {type(error).__name__}: {error}"]
     failures = []

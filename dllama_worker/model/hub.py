@@ -24,8 +24,10 @@ _FOLDER = (
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "special_tokens_map.json",
     "chat_template.jinja",
 )
+_MORE_TEMPLATES = re.compile(r"additional_chat_templates/[^/]+\.jinja")
 
 
 def fetch_from_hub(place: str) -> Path:
@@ -67,7 +69,10 @@ def choose_files(repo: str, files: Sequence[str], wanted: str | None) -> list[st
         return [name for name in files if name == "config.json"] + [
             name
             for name in files
-            if _is_weights(name) or name in _FOLDER[1:] or name == "model.safetensors.index.json"
+            if _is_weights(name)
+            or name in _FOLDER[1:]
+            or name == "model.safetensors.index.json"
+            or _MORE_TEMPLATES.fullmatch(name)
         ]
     ggufs = [name for name in files if name.endswith(".gguf") and "mmproj" not in name.lower()]
     found = _named(ggufs, wanted) if wanted else _preferred(ggufs)

@@ -97,5 +97,5 @@ def _as_t_file(tokenizer: Tokenizer) -> TokenizerFile:
         bos_id=bos_id,
         eos_ids=found.eos_ids or (bos_id,),
         add_bos=found.add_bos,
-        chat_template=found.chat_template.encode("utf-8", "surrogateescape"),
+        chat_template=found.templates.default.encode("utf-8", "surrogateescape"),
     )

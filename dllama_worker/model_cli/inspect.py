@@ -94,7 +94,8 @@ def _tokenizer(model: ModelSource) -> dict[str, Any] | str:
         "bos": None if found.bos_id is None else named(found.bos_id),
         "add_bos": found.add_bos,
         "eos": [named(token) for token in found.eos_ids],
-        "chat_template": bool(found.chat_template),
+        "chat_template": bool(found.templates.default),
+        "chat_templates": list(found.templates.sources),
     }
 
 
@@ -139,7 +140,7 @@ def _print_tokenizer(found: dict[str, Any] | str, terminal: Terminal) -> None:
         return
     ends = ", ".join(f"{one['id']} {one['text']}" for one in found["eos"]) or "none"
     begins = "" if found["bos"] is None or not found["add_bos"] else f", begins with {found['bos']['text']}"
-    template = "with" if found["chat_template"] else "without"
-    terminal.line(
-        f"tokenizer: {counted(found['tokens'], 'token')}{begins}, ends at {ends}, {template} chat template"
-    )
+    templates = found["chat_templates"]
+    template = f"chat templates {', '.join(templates)}" if len(templates) > 1 else "chat template"
+    template = f"with {template}" if templates else f"without {template}"
+    terminal.line(f"tokenizer: {counted(found['tokens'], 'token')}{begins}, ends at {ends}, {template}")

@@ -19,6 +19,7 @@ from dllama_worker.root.arguments import add_split_arguments, split_of
 from dllama_worker.root.options import CHAT_TEMPLATES, RootOptions
 from dllama_worker.root.planning.options import add_plan_arguments
 from dllama_worker.root.prompt import read_prompt
+from dllama_worker.root.template_variables import merge_variables, template_variables
 from dllama_worker.tls_flags import add_tls_flags, tls_files
 
 __all__ = ["make_parser", "options_of"]
@@ -87,8 +88,17 @@ def make_parser() -> argparse.ArgumentParser:
     _add_sampling(chat)
     chat.add_argument(
         "--chat-template",
-        choices=CHAT_TEMPLATES,
-        help="template of the conversation (default: the one in the tokenizer file)",
+        metavar="NAME|FILE",
+        help=f"template of the conversation: {', '.join(CHAT_TEMPLATES)}, a name that the model has one by, or a "
+        "file with one in Jinja (default: the model's own)",
+    )
+    chat.add_argument(
+        "--template-vars",
+        type=template_variables,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE|OBJECT",
+        help="variables for the model's own template, such as enable_thinking=false; an object sets several",
     )
     chat.add_argument("--system", metavar="TEXT", help="the system prompt (default: it is asked for)")
     plan = commands.add_parser(
@@ -102,7 +112,7 @@ def make_parser() -> argparse.ArgumentParser:
     for command in (inference, perplexity, chat):
         _add_model(command)
         _add_cluster(command)
-        _add_output(command)
+        _add_output(command, generates=command is not perplexity)
     return parser
 
 
@@ -247,9 +257,16 @@ def _add_cluster(parser: argparse.ArgumentParser) -> None:
     add_ignored_flags(add)
 
 
-def _add_output(parser: argparse.ArgumentParser) -> None:
+def _add_output(parser: argparse.ArgumentParser, *, generates: bool) -> None:
     add = parser.add_argument_group("output").add_argument
     add("--json", action="store_true", dest="as_json", help="print one JSON object instead of text")
+    if generates:
+        add(
+            "--raw",
+            action="store_true",
+            help="let generated text control the terminal; otherwise its control sequences are shown (a file or a "
+            "pipe always gets the text as it is)",
+        )
     add_trace_flag(add)
     add_log_flags(add)
 
@@ -287,10 +304,12 @@ def options_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
         wait=arguments.wait,
         kernels=arguments.kernels,
         chat_template=getattr(arguments, "chat_template", None),
+        template_variables=merge_variables(getattr(arguments, "template_vars", [])),
         system=getattr(arguments, "system", None),
         stride=getattr(arguments, "stride", 0),
         cpp_prompt_end=getattr(arguments, "cpp_prompt_end", False),
         as_json=arguments.as_json,
+        raw=getattr(arguments, "raw", False),
         trace=arguments.trace,
         tls=tls_files(arguments),
     )

@@ -22,6 +22,7 @@ class Inference:
 
     With ``reconnect``, which has all workers ready again or raises, a lost worker is survived: everything up to
     the position reached is evaluated again, in the same batches, so the numbers are the same.
+    ``weights_are_local`` where the workers were to read the weights themselves: C++ workers compute with none.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Inference:
         vocab_size: int,
         seq_len: int,
         reconnect: Callable[[PeerLost], None] | None = None,
+        weights_are_local: bool = False,
     ) -> None:
         if node.executor is None:
             raise InternalError("inference needs a node with weights")
@@ -40,6 +42,7 @@ class Inference:
         }
         self._node = node
         self._reconnect = reconnect
+        self._weights_are_local = weights_are_local
         self._history = History()
         self._cluster = cluster
         self._tokens = pipes[Pipe.TOK.name]
@@ -122,11 +125,15 @@ class Inference:
         bad = [node for node, share in enumerate(shares) if share.size and not np.isfinite(share.max())]
         names = ["the root" if node == 0 else self._cluster.links[node].name for node in bad]
         whose = "every node's" if len(bad) == self._cluster.n_nodes else "those of " + ", ".join(names)
-        return (
-            f"the logits at position {self.position} are not numbers ({whose}): expected finite ones; a node "
-            "computes wrongly, the model's weights are broken, or, with --weights local, a worker has no model or "
-            "another one (C++ workers cannot have one)"
+        advice = (
+            "a node computes wrongly, or the model's weights are broken: run dllama-ops check on each node"
         )
+        if self._weights_are_local:
+            advice = (
+                "a worker has no weights, as C++ workers read none from a file: leave --weights local out"
+            )
+        where = f"the logits at position {self.position}"
+        return f"{where} are not numbers ({whose}), expected finite ones: {advice}"
 
     def finish(self) -> None:
         """End the session on every worker."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from dllama_proto.endpoint import Endpoint
 from dllama_worker import timeouts
@@ -71,7 +73,9 @@ class RootOptions(ClusterOptions):
     """What a command of ``dllama-root`` was told: which command, and what it does with the cluster.
 
     ``steps`` counts prompt and generated tokens together, 0 as many as the context holds. ``stride`` is that of
-    perplexity, 0 half the context; ``system`` is the system prompt of a chat, None asks for it.
+    perplexity, 0 half the context; ``system`` is the system prompt of a chat, None asks for it;
+    ``template_variables`` are for the model's own template. With ``raw`` a terminal gets the control sequences of
+    generated text as they are.
     """
 
     command: str
@@ -81,10 +85,12 @@ class RootOptions(ClusterOptions):
     topp: float = 0.9
     seed: int = 0
     chat_template: str | None = None
+    template_variables: Mapping[str, Any] = field(default_factory=dict, hash=False)
     system: str | None = None
     stride: int = 0
     cpp_prompt_end: bool = False
     as_json: bool = False
+    raw: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,7 +59,7 @@ def check_request(options: RootOptions, tokenizer: Tokenizer, seq_len: int) -> N
     ``seq_len`` is the context's length.
     """
     if options.command == "chat":
-        choose_template(tokenizer, options.chat_template)
+        choose_template(tokenizer, options.chat_template, options.template_variables)
     elif options.command == "inference" and options.prompt is not None:
         last = min(options.steps or seq_len, seq_len)
         n_tokens = len(tokenizer.encode(options.prompt))

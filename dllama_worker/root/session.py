@@ -96,6 +96,7 @@ def open_session(
             vocab_size=header.vocab_size,
             seq_len=header.seq_len,
             reconnect=reconnector(options.reconnect, cluster.close, lambda: setup.restart(root), report),
+            weights_are_local=not options.stream_weights,
         )
         yield RootSession(
             inference, plan.tokenizer, plan.model, cluster, local, time.perf_counter() - started, report

@@ -9,6 +9,7 @@ from typing import Any
 
 from dllama_worker.errors import UsageError
 from dllama_worker.tokenizer.byte_level import bytes_of
+from dllama_worker.tokenizer.chat_templates import ChatTemplates, folder_templates, named_special_tokens
 from dllama_worker.tokenizer.end_tokens import find_end_tokens
 from dllama_worker.tokenizer.interface import Vocabulary
 from dllama_worker.tokenizer.library import LibraryTokenizer, import_library
@@ -27,6 +28,7 @@ def read_folder(folder: Path) -> LibraryTokenizer:
     description = _read(path)
     config = _read(folder / "tokenizer_config.json", {})
     generation = _read(folder / "generation_config.json", {})
+    special = named_special_tokens(config, _read(folder / "special_tokens_map.json", {}))
     library = import_library()
     try:
         encoder = library.Tokenizer.from_str(path.read_text(encoding="utf-8"))
@@ -41,8 +43,8 @@ def read_folder(folder: Path) -> LibraryTokenizer:
     pieces = [b""] * max([size, *(i + 1 for i in ids.values())])
     for token, i in ids.items():
         pieces[i] = token.encode() if token in added else _piece(token, is_byte_level=is_byte_level)
-    bos = ids.get(_name(config, "bos_token"))
-    named = [ids.get(_name(config, "eos_token")), *_generation_ends(generation, len(pieces))]
+    bos = ids.get(special.get("bos_token", ""))
+    named = [ids.get(special.get("eos_token", "")), *_generation_ends(generation, len(pieces))]
     vocabulary = Vocabulary(
         tuple(pieces),
         bos,
@@ -50,7 +52,7 @@ def read_folder(folder: Path) -> LibraryTokenizer:
         find_end_tokens(
             (token for token in named if token is not None), {token: ids[token] for token in added}
         ),
-        _template(folder, config),
+        ChatTemplates(folder_templates(folder, config), special),
     )
     return LibraryTokenizer(vocabulary, encoder)
 
@@ -98,13 +100,6 @@ def _parts(decoder: Any) -> Iterator[tuple[str, Any]]:
             yield from _parts(part)
 
 
-def _name(config: Mapping[str, Any], key: str) -> str:
-    value = config.get(key)
-    if isinstance(value, dict):
-        value = value.get("content")
-    return value if isinstance(value, str) else ""
-
-
 def _begins_with(encoder: Any, config: Mapping[str, Any], bos: int) -> bool:
     """Tell whether texts begin so: the configuration says it, or what the tokenizer does to a text."""
     if isinstance(config.get("add_bos_token"), bool):
@@ -116,17 +111,3 @@ def _generation_ends(generation: Mapping[str, Any], n_tokens: int) -> list[int]:
     ends = generation.get("eos_token_id")
     listed = ends if isinstance(ends, list) else [ends]
     return [end for end in listed if type(end) is int and 0 <= end < n_tokens]
-
-
-def _template(folder: Path, config: Mapping[str, Any]) -> str:
-    """Return the chat template: the file beside, else the configuration's, the one called default of many."""
-    path = folder / "chat_template.jinja"
-    if path.exists():
-        if path.stat().st_size > _MAX_FILE:
-            raise UsageError(f"{path}: has {path.stat().st_size} bytes, expected at most {_MAX_FILE}")
-        return path.read_text(encoding="utf-8", errors="replace")
-    found = config.get("chat_template")
-    if isinstance(found, list):
-        named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
-        found = named.get("default")
-    return found if isinstance(found, str) else ""

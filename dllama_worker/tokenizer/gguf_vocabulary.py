@@ -14,6 +14,7 @@ from typing import Any
 
 from dllama_worker.errors import UsageError
 from dllama_worker.tokenizer.byte_level import bytes_of
+from dllama_worker.tokenizer.chat_templates import gguf_templates
 from dllama_worker.tokenizer.end_tokens import find_end_tokens
 from dllama_worker.tokenizer.interface import Vocabulary
 from dllama_worker.tokenizer.library import LibraryTokenizer, import_library
@@ -68,7 +69,7 @@ def read_gguf_vocabulary(path: Path, metadata: Mapping[str, Any]) -> LibraryToke
         bos,
         values.flag("add_bos_token", adds_bos),
         find_end_tokens((token for token in named if token is not None), special),
-        values.template(),
+        gguf_templates(path, metadata, tokens),
     )
     return LibraryTokenizer(vocabulary, encoder)
 
@@ -253,13 +254,4 @@ class _GgufKeys:
         value = self._metadata.get(_KEY + key, default)
         if not isinstance(value, bool):
             raise self._refusal(key, "true or false", value)
-        return value
-
-    def template(self) -> str:
-        """Return the chat template, empty where there is none."""
-        value = self._metadata.get("tokenizer.chat_template", "")
-        if not isinstance(value, str):
-            raise UsageError(
-                f"{self.path}: tokenizer.chat_template: expected a text, got {str(value)[:60]}"
-            )
         return value

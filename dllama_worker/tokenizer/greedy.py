@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 
 from dllama_proto.tokenizer_file import TokenizerFile
 from dllama_worker.errors import UsageError
+from dllama_worker.tokenizer.chat_templates import ChatTemplates
 from dllama_worker.tokenizer.interface import Tokenizer, Vocabulary
 
 __all__ = ["GreedyTokenizer", "text_bytes", "vocabulary_of"]
@@ -156,7 +157,14 @@ class GreedyTokenizer(Tokenizer):
 def vocabulary_of(file: TokenizerFile) -> Vocabulary:
     """Return what a .t file says of its vocabulary."""
     template = file.chat_template.decode("utf-8", "surrogateescape")
-    return Vocabulary(file.pieces, file.bos_id, file.add_bos, file.eos_ids, template)
+    special = {"bos_token": file.bos_id, "eos_token": file.eos_ids[0] if file.eos_ids else None}
+    texts = {
+        role: file.pieces[token].decode("utf-8", "surrogateescape")
+        for role, token in special.items()
+        if token is not None
+    }
+    templates = ChatTemplates.of(template, texts)
+    return Vocabulary(file.pieces, file.bos_id, file.add_bos, file.eos_ids, templates)
 
 
 def text_bytes(text: str | bytes) -> bytes:

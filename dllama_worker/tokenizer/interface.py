@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from dllama_worker.tokenizer.chat_templates import ChatTemplates
 from dllama_worker.tokenizer.decoder import TokenDecoder
 
 __all__ = ["Tokenizer", "Vocabulary"]
@@ -15,14 +16,14 @@ class Vocabulary:
     """The tokens of a model, and how texts begin and end.
 
     ``pieces`` are each token's bytes, by its id. Texts begin with ``bos_id`` where ``add_bos`` says so; None is a
-    model without. ``eos_ids`` are all end tokens; ``chat_template`` is empty where there is none.
+    model without. ``eos_ids`` are all end tokens; ``templates`` are the chat templates that come with them.
     """
 
     pieces: tuple[bytes, ...]
     bos_id: int | None
     add_bos: bool
     eos_ids: tuple[int, ...]
-    chat_template: str = ""
+    templates: ChatTemplates = field(default_factory=ChatTemplates)
 
 
 class Tokenizer(ABC):

@@ -23,6 +23,7 @@ from tests.helpers.tiny_models import tiny_gguf
 
 _GGUFS = [f"Tiny-{tag}.gguf" for tag in ("Q8_0", "Q4_K_M", "Q4_0", "IQ4_XS")]
 _SHARDS = [f"big/Big-F16-{n:05}-of-00002.gguf" for n in (1, 2)]
+_TEMPLATES = ["special_tokens_map.json", "chat_template.jinja", "additional_chat_templates/rag.jinja"]
 _FOLDER = ["config.json", "model.safetensors", "tokenizer.json", "README.md", "original/consolidated.pth"]
 
 
@@ -66,6 +67,11 @@ def test_every_name_leads_to_a_place(name: str, monkeypatch: pytest.MonkeyPatch)
         (_SHARDS, "Big-F16-00001-of-00002.gguf", _SHARDS),
         (_FOLDER, None, ["config.json", "model.safetensors", "tokenizer.json"]),
         ([*_FOLDER, *_GGUFS], "Q4_0", ["Tiny-Q4_0.gguf"]),
+        (
+            [*_FOLDER[:2], *_TEMPLATES, "additional_chat_templates/x/y.jinja"],
+            None,
+            [*_FOLDER[:2], *_TEMPLATES],
+        ),
     ],
 )
 def test_files_are_chosen(files: list[str], wanted: str | None, chosen: list[str]) -> None:

@@ -14,9 +14,15 @@ from dllama_worker.root.session import open_session
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_logits_that_are_no_numbers_are_a_nodes_fault(monkeypatch: pytest.MonkeyPatch, bad: float) -> None:
-    with open_session(RootOptions("inference"), Report()) as session:
+@pytest.mark.parametrize(
+    ("bad", "stream_weights", "advice"),
+    [(np.nan, True, "run dllama-ops check on each node"), (np.inf, False, "leave --weights local out")],
+)
+def test_logits_that_are_no_numbers_are_a_nodes_fault(
+    monkeypatch: pytest.MonkeyPatch, bad: float, stream_weights: bool, advice: str
+) -> None:
+    options = RootOptions("inference", stream_weights=stream_weights)
+    with open_session(options, Report()) as session:
         inference = session.inference
         logits = inference.forward([1, 2, 3], ForwardTimes())
         assert np.isfinite(logits).all()
@@ -27,5 +33,6 @@ def test_logits_that_are_no_numbers_are_a_nodes_fault(monkeypatch: pytest.Monkey
         monkeypatch.setattr(session.cluster, "forward_done", lie)
         with pytest.raises(BadLogits, match=r"at position 3 are not numbers \(every node's\)") as caught:
             inference.forward([4], ForwardTimes())
+        assert str(caught.value).endswith(advice)
         assert caught.value.exit_code is ExitCode.PEER
         assert inference.position == 3

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
 import json
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -72,7 +69,7 @@ def test_the_models_own_template_comes_first() -> None:
     assert template.render(_TALK) == expected
     # The beginning token is the tokenizer's to add; a model that has it only in its template keeps it.
     bare = choose_template(_tokenizer(_LLAMA3, add_bos=False))
-    assert bare.render(_TALK).text == expected.text
+    assert bare.render(_TALK).text == "<|begin_of_text|>" + expected.text
 
 
 def test_a_form_that_was_asked_for_comes_before_the_models_own() -> None:
@@ -90,7 +87,7 @@ def test_what_templates_of_models_use_is_there() -> None:
         "{%- endfor %}\n"
         "{{- strftime_now('%%') }}{{ eos_token }}"
     )
-    text = JinjaTemplate(source, bos="<s>", eos="</s>").render([*_TALK, Message("user", "<é>")]).text
+    text = JinjaTemplate(source, {"eos_token": "</s>"}).render([*_TALK, Message("user", "<é>")]).text
     assert text == '{"role": "user", "content": "Hello"}{"role": "user", "content": "<é>"}%</s>'
 
 
@@ -107,7 +104,7 @@ def test_what_templates_of_models_use_is_there() -> None:
 )
 def test_a_template_that_fails_points_at_the_built_in_forms(source: str, reason: str) -> None:
     with pytest.raises(UsageError, match=rf"(?s){reason}.*--chat-template"):
-        JinjaTemplate(source, bos="", eos="").render(_TALK)
+        JinjaTemplate(source).render(_TALK)
 
 
 def test_without_a_template_the_forms_are_named() -> None:
@@ -120,14 +117,7 @@ def test_without_a_template_the_forms_are_named() -> None:
 def test_without_jinja_the_form_that_the_template_looks_like_is_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real_import: Callable[..., Any] = builtins.__import__
-
-    def no_jinja(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "dllama_worker.root.chat.jinja":
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", no_jinja)
+    monkeypatch.setattr("dllama_worker.root.chat.choice.find_spec", lambda name: None)
     assert choose_template(_tokenizer(_LLAMA3)).name == "llama3"
     with pytest.raises(UsageError, match="needs the package jinja2"):
         choose_template(_tokenizer("{{ messages }}"))

@@ -6,6 +6,8 @@ import io
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -114,6 +116,27 @@ def test_chat_asks_on_standard_error_and_ends_with_the_input(
     assert "User" not in out
     assert err.startswith("System prompt (optional): \nUser\n> \nUser\n> ")
     assert "Evaluation: " in err
+
+
+def test_chat_tells_which_variables_its_template_does_not_look_at(
+    session: RootSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    template = tmp_path / "mine.jinja"
+    template.write_text("{{ 1 // divisor }}{% for message in messages %}{{ message.content }}{% endfor %}")
+    monkeypatch.setattr("sys.stdin", io.StringIO("\nWho?\n"))
+    options = RootOptions(
+        "chat", chat_template=str(template), template_variables={"divisor": 1, "divisr": 0}
+    )
+    run_chat(session, options)
+    assert (
+        "(the chat template does not look at divisr, only at divisor, messages)\n" in capfd.readouterr().err
+    )
+    monkeypatch.setattr("sys.stdin", io.StringIO("\nWho?\n"))
+    with pytest.raises(UsageError, match=r"mine\.jinja fails on this conversation: .*by zero"):
+        run_chat(session, replace(options, template_variables={"divisor": 0}))
 
 
 def test_chat_as_json_has_the_turns(

@@ -15,13 +15,14 @@ import pytest
 from dllama_proto.connection import Connection, Phase, Role
 from dllama_proto.endpoint import Endpoint
 from dllama_proto.events import Ack, AckKind
-from dllama_proto.messages import NetConfig, NodeConfig
+from dllama_proto.messages import NetConfig, NodeConfig, Refusal
 from dllama_worker import timeouts
-from dllama_worker.errors import PeerLost
+from dllama_worker.errors import PeerLost, PeerRefused
 from dllama_worker.node.channel import Channel
 from dllama_worker.node.memory import MemoryNeed
 from dllama_worker.node.transport import Link
 from dllama_worker.report import Report
+from dllama_worker.root import streaming
 from dllama_worker.root.cluster import Cluster
 from dllama_worker.root.dial import addresses_of, dial_all
 from dllama_worker.root.lost_worker import hint
@@ -165,6 +166,29 @@ def _leaves_while_it_is_loaded(channel: Channel) -> None:
     _leaves_with_its_config(channel)
     channel.send(Ack(AckKind.NODE_CONFIG))
     channel.wait_event()
+
+
+def _refuses_while_it_is_loaded(channel: Channel) -> None:
+    _leaves_with_its_config(channel)
+    ack = channel.connection.send(Ack(AckKind.NODE_CONFIG))
+    channel.link.send(bytes(ack) + bytes(channel.connection.send(Refusal("another model"))))
+    while channel.link.receive(1 << 16):  # as a worker does, so that its reason arrives
+        pass
+
+
+def test_a_reason_that_comes_while_weights_are_sent_ends_the_sending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streaming, "_LOOK_INTERVAL", 0.0)
+    sent: list[int] = []
+    monkeypatch.setattr(Channel, "send_payload", lambda channel, data: sent.append(len(data)))
+    with (
+        _worker(_refuses_while_it_is_loaded) as address,
+        pytest.raises(PeerRefused, match=rf"node 1 \({address}\) refuses: another model"),
+        open_session(RootOptions("inference", workers=(address,)), Report()),
+    ):
+        pytest.fail("the worker has another model")
+    assert not sent
 
 
 @pytest.mark.parametrize(

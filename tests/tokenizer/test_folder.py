@@ -44,9 +44,9 @@ def test_what_stands_beside_says_how_texts_begin_and_end(folder: Path) -> None:
     vocabulary = load_tokenizer(folder).vocabulary
     assert (vocabulary.bos_id, vocabulary.add_bos) == (496, True)
     assert vocabulary.eos_ids == (497, 498, 495)
-    assert vocabulary.chat_template == "old"
+    assert vocabulary.templates.default == "old"
     (folder / "chat_template.jinja").write_text("new")
-    assert load_tokenizer(folder).vocabulary.chat_template == "new"
+    assert load_tokenizer(folder).vocabulary.templates.default == "new"
     _beside(folder, "tokenizer_config.json", config)
     assert not load_tokenizer(folder).vocabulary.add_bos  # nothing puts it there
 
@@ -54,7 +54,7 @@ def test_what_stands_beside_says_how_texts_begin_and_end(folder: Path) -> None:
 def test_of_many_templates_the_default_is_taken(folder: Path) -> None:
     templates = [{"name": "tool_use", "template": "a"}, {"name": "default", "template": "b"}]
     _beside(folder, "tokenizer_config.json", {"chat_template": templates})
-    assert load_tokenizer(folder).vocabulary.chat_template == "b"
+    assert load_tokenizer(folder).vocabulary.templates.default == "b"
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_ends_are_those_named_and_those_known() -> None:
     assert _OURS.vocabulary.eos_ids == (497, 495)  # the file's <|im_end|>; <|endoftext|> by its name
     assert _OURS.vocabulary.bos_id == 495
     assert not _OURS.vocabulary.add_bos
-    assert "<|im_start|>" in _OURS.vocabulary.chat_template
+    assert "<|im_start|>" in _OURS.vocabulary.templates.default
 
 
 def test_a_beginning_stands_once() -> None:

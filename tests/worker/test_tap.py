@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from io import BytesIO
 from pathlib import Path
 from statistics import median
@@ -25,7 +25,7 @@ from dllama_proto.cli import main
 from dllama_proto.connection import Connection, Role
 from dllama_proto.dissect import Endpoint, Kind, LinkKind, MessageEvent, NoticeEvent, dissect_pcap
 from dllama_proto.dissect.recording import RecordedConnection, file_header
-from dllama_proto.messages import Greeting, Peer
+from dllama_proto.messages import Greeting, Peer, Refusal
 from dllama_worker.tap.command import Recorder
 from dllama_worker.tap.peers import PeerRewriter
 from dllama_worker.tap.proxy import Route, TapServer
@@ -153,6 +153,27 @@ def test_a_cluster_of_four_runs_through_taps(tmp_path: Path) -> None:
     assert lines == []
     (tmp_path / "session.pcapng").write_bytes(recording)
     assert main(["diff", str(tmp_path / "session.pcapng"), str(tmp_path / "session.pcapng")]) == 0
+
+
+@pytest.mark.slow
+def test_a_reason_passes_a_tap_and_is_dissected() -> None:
+    recording = Kept()
+    with worker_process("--max-memory", "100k") as worker:
+        tap = TapServer(
+            Route(Endpoint("127.0.0.1", 0), Endpoint("127.0.0.1", worker.port)), recording, print, {}
+        )
+        with closing(tap), pytest.raises(subprocess.CalledProcessError) as failed:
+            infer("--workers", f"127.0.0.1:{tap.port}")
+    assert failed.value.returncode == 3
+    [said] = [line for line in failed.value.stderr.splitlines() if "refuses" in line]
+    _, events = dissect_bytes(bytes(recording))
+    [reason] = [
+        event.message.reason
+        for event in events
+        if isinstance(event, MessageEvent) and isinstance(event.message, Refusal)
+    ]
+    assert said.endswith(f"node 1 (127.0.0.1:{tap.port}) refuses: {reason}")
+    assert "the configuration needs" in reason
 
 
 @pytest.mark.slow

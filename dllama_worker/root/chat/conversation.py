@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 __all__ = ["ChatTemplate", "Message", "Prompt"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What somebody said; ``role`` is "system", "user" or "assistant"."""
+    """What somebody said; ``role`` is "system", "user" or "assistant".
+
+    ``fields`` are what a message may have beside, for templates that look for it (``reasoning_content``).
+    """
 
     role: str
     content: str
+    fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the message as OpenAI's API has it."""
+        return {"role": self.role, "content": self.content, **self.fields}
 
 
 @dataclass(frozen=True, slots=True)

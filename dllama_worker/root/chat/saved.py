@@ -26,7 +26,7 @@ def save_conversation(path: Path, messages: tuple[Message, ...]) -> None:
             load_conversation(path)
         except UsageError as error:
             raise UsageError(f"{path} is there and no conversation, so it is not replaced") from error
-    plain = [{"role": message.role, "content": message.content} for message in messages]
+    plain = [message.plain() for message in messages]
     text = json_text({"kind": _KIND, "version": 1, "messages": plain}, ascii_only=False, indent=2)
     try:
         path.write_text(text + "\n", encoding="utf-8")
@@ -37,7 +37,8 @@ def save_conversation(path: Path, messages: tuple[Message, ...]) -> None:
 def load_conversation(path: Path) -> list[Message]:
     """Read a conversation: perhaps a system prompt, then the user and the assistant in turn.
 
-    A bare list of messages is read as well. Raises UsageError naming the file and what is wrong with it.
+    What messages have beside role and content is kept for the template. A bare list of messages is read as
+    well. Raises UsageError naming the file and what is wrong with it.
     """
     try:
         check_regular(path)
@@ -60,7 +61,8 @@ def _message(path: Path, index: int, entry: Any) -> Message:
         raise UsageError(
             f"{path}: messages[{index}]: expected a role (system, user, assistant) and content, a text"
         )
-    return Message(role, content)
+    fields = {name: value for name, value in entry.items() if name not in ("role", "content")}
+    return Message(role, content, fields)
 
 
 def _check_turns(path: Path, messages: list[Message]) -> None:

@@ -11,6 +11,7 @@ from dllama_worker.errors import UsageError
 from dllama_worker.node.forward_times import ForwardTimes
 from dllama_worker.root.chat import ChatContext, EosDetector, EosState, Reading, choose_template
 from dllama_worker.root.chat.commands import COMMANDS, ChatCommands
+from dllama_worker.root.chat.jinja import JinjaTemplate
 from dllama_worker.root.chat.line_input import open_line_input
 from dllama_worker.root.commands.output import Output
 from dllama_worker.root.generation import Generation
@@ -28,8 +29,11 @@ def run_chat(session: RootSession, options: RootOptions) -> None:
     Raises UsageError where the conversation cannot be written and nobody sits there to say something else,
     KeyboardInterrupt after the summary.
     """
-    output = Output(as_json=options.as_json)
-    template = choose_template(session.tokenizer, options.chat_template)
+    output = Output(as_json=options.as_json, raw=options.raw)
+    template = choose_template(session.tokenizer, options.chat_template, options.template_variables)
+    if isinstance(template, JinjaTemplate) and template.unused:
+        unused, names = ", ".join(template.unused), ", ".join(template.names)
+        output.note(f"(the chat template does not look at {unused}, only at {names})")
     chat = _Chat(session, options, ChatContext(template, session.tokenizer), output)
     interrupted = False
     try:
@@ -51,7 +55,7 @@ def run_chat(session: RootSession, options: RootOptions) -> None:
 
 
 class _Chat:
-    """A conversation in progress; ``is_waiting`` while it is the person's turn."""
+    """A conversation in progress; ``is_waiting`` while no node computes."""
 
     def __init__(
         self, session: RootSession, options: RootOptions, context: ChatContext, output: Output
@@ -81,9 +85,7 @@ class _Chat:
                 if not self._commands.run(said):
                     return
             elif said:
-                self.is_waiting = False
                 self._reply_to(said.removeprefix("/") if said.startswith("//") else said)
-                self.is_waiting = True
 
     def _reply_to(self, said: str) -> None:
         self._context.say("user", said)
@@ -110,10 +112,12 @@ class _Chat:
         inference, context = self._inference, self._context
         inference.position = reading.position
         self._output.say(f"\nAssistant\n{reading.prompt.shown}")
+        self.is_waiting = False
         with Interrupt() as interrupt:
             generation = Generation(inference, self._sampler, interrupt)
             logits = generation.evaluate(reading.tokens)
             predicted, reply = self._show_reply(generation.predict(logits, inference.seq_len))
+        self.is_waiting = True
         self.evaluation = ForwardTimes.total(self.evaluation, generation.evaluation)
         self.prediction = ForwardTimes.total(self.prediction, generation.prediction)
         known = [*reading.tokens, *predicted][: inference.position - reading.position]

@@ -18,7 +18,7 @@ def run_inference(session: RootSession, options: RootOptions) -> None:
 
     Raises UsageError where the prompt does not fit the context, KeyboardInterrupt after the summary.
     """
-    output = Output(as_json=options.as_json)
+    output = Output(as_json=options.as_json, raw=options.raw)
     prompt = options.prompt or ""
     tokens = session.tokenizer.encode(prompt)
     leftover = session.tokenizer.cpp_leftover(prompt) if options.cpp_prompt_end else None

@@ -17,11 +17,14 @@ __all__ = ["Output"]
 
 
 class Output:
-    """What a command prints; with ``as_json`` nothing before :meth:`finish`."""
+    """What a command prints; with ``as_json`` nothing before :meth:`finish`.
 
-    def __init__(self, *, as_json: bool) -> None:
+    A terminal is shown the control sequences of generated text, unless ``raw``; it does not obey them.
+    """
+
+    def __init__(self, *, as_json: bool, raw: bool = False) -> None:
         self._as_json = as_json
-        self._text = RunningText()
+        self._text = RunningText(raw=raw)
 
     def write(self, data: bytes) -> None:
         """Show generated text at once. Bytes, because a token may end inside a character."""

@@ -47,7 +47,7 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         required=True,
         metavar="PATH|PRESET",
-        help=".m file, or the name of a known model (any other name lists them)",
+        help=".m or .gguf file, Hugging Face folder, or the name of a known shape (any other name lists them)",
     )
     add(
         "--weight-float-type",

@@ -52,6 +52,18 @@ def test_native_code_and_numpy_agree_to_the_bit() -> None:
         assert blocks.tobytes() == expected, kernels
 
 
+def test_values_of_few_bits_are_rounded_as_the_converter_does() -> None:
+    """Of values with few bits many products end at a border, where a fused multiply-add rounds otherwise."""
+    if native.unavailable:
+        pytest.skip(native.unavailable)
+    values = np.random.default_rng(0).standard_normal(1 << 21).astype(np.float16).astype(np.float32)
+    expected = quantize_by_numpy(values)
+    blocks = np.empty(expected.nbytes, np.uint8)
+    for kernels in native._core.kernel_sets():
+        native._core.quantize_q40(kernels, values, blocks)
+        assert blocks.tobytes() == expected.tobytes(), kernels
+
+
 def test_what_was_q40_stays_so_to_half_a_step() -> None:
     values = np.random.default_rng(1).standard_normal(32 * 1000).astype(np.float32)
     once = dequantize_q40(quantize_like_converter(values)).reshape(-1, 32)
