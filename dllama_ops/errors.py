@@ -17,7 +17,6 @@ from typing import ClassVar
 from dllama_proto.exit_codes import ExitCode
 
 __all__ = [
-    "ForwardStopped",
     "KernelChoiceError",
     "KernelClash",
     "KernelDataError",
@@ -51,13 +50,6 @@ class KernelDataError(OpsError, ValueError):
         self.what = what
         self.value = value
         self.bound = bound
-
-
-class ForwardStopped(OpsError):
-    """The node was asked to stop, and did so between two ops. Who asked knows why, and reports it."""
-
-    def __init__(self) -> None:
-        super().__init__("the forward was stopped between two ops")
 
 
 class WeightPieceError(OpsError, ValueError):

@@ -5,9 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable, Iterator
 
-from dllama_ops.errors import ForwardStopped
+from dllama_proto.exit_codes import ExitCode
 
-__all__ = ["NodeScope"]
+__all__ = ["ForwardStopped", "NodeScope"]
+
+
+class ForwardStopped(Exception):
+    """The node was asked to stop, and did so between two ops. Who asked knows why, and reports it."""
+
+    exit_code = ExitCode.DONE
+
+    def __init__(self) -> None:
+        super().__init__("the forward was stopped between two ops")
 
 
 class NodeScope:

@@ -14,6 +14,7 @@ import pytest
 
 from dllama_ops import native
 from dllama_ops.errors import KernelDataError, OpsError
+from dllama_ops.scope import ForwardStopped
 from dllama_proto.errors import LocalProtocolError, ProtocolError
 from dllama_proto.exit_codes import CommandError, ExitCode, error_text, exit_code, run_command
 from dllama_worker.errors import MachineError, NodeError
@@ -60,7 +61,7 @@ def rows() -> dict[str, tuple[str, int]]:
 
 
 def test_the_page_has_every_error_with_its_package_and_exit_code() -> None:
-    [caught_inside] = re.findall(r"^Three errors are caught in the package (.+?)\n\n", PAGE, re.M | re.S)
+    [caught_inside] = re.findall(r"^Four errors are caught inside, (.+?)\n\n", PAGE, re.M | re.S)
     ours = {
         kind.__name__: (kind.__module__.partition(".")[0], int(exit_code(kind.__new__(kind))))
         for kind in public_errors() - BASES
@@ -81,9 +82,10 @@ def test_every_error_states_its_exit_code_itself(kind: type[BaseException]) -> N
 
 def test_what_is_caught_inside_is_no_failure_or_a_bug() -> None:
     assert exit_code(Stopped()) is ExitCode.DONE
+    assert exit_code(ForwardStopped()) is ExitCode.DONE
     assert exit_code(NotTls()) is ExitCode.PEER
     names = {kind.__name__ for kind in public_errors() - BASES} - set(rows())
-    assert names == {"NotTls", "Stopped", "UnknownCodeError"}
+    assert names == {"ForwardStopped", "NotTls", "Stopped", "UnknownCodeError"}
 
 
 def test_a_base_that_says_nothing_is_a_bug() -> None:

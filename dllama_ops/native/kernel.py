@@ -9,12 +9,13 @@ from collections.abc import Hashable
 from types import MappingProxyType
 from weakref import WeakValueDictionary
 
-from dllama_ops.errors import ForwardStopped, KernelDataError, WeightPieceError
+from dllama_ops.errors import KernelDataError, WeightPieceError
 from dllama_ops.kernel import OpContext, WeightData
 from dllama_ops.memory_need import KernelNeed
 from dllama_ops.native import _core
 from dllama_ops.params import MatmulParams, MultiHeadAttParams, RopeParams
 from dllama_ops.reference.rope import fill_cache_bytes, prepare_cache
+from dllama_ops.scope import ForwardStopped
 
 __all__ = ["KIND_NAMES", "NativeFactory", "NativeKernel", "engine_for", "run", "run_timed"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from dllama_ops.errors import ForwardStopped
+from dllama_ops.scope import ForwardStopped
 from dllama_ops.table import KernelTable
 from dllama_proto.events import Ack, AckKind, Closed, WeightsEnd
 from dllama_proto.formatting import counted, format_bytes

@@ -24,7 +24,7 @@ from dllama_ops import (
     make_plugin_manager,
     native,
 )
-from dllama_ops.errors import ForwardStopped
+from dllama_ops.scope import ForwardStopped
 from dllama_ops.segments import SequentialSegment
 from dllama_proto.enums import FloatType, OpCode, OpQuantType
 from dllama_worker.model.opening import open_model

@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 
 from dllama_ops import BaseKernel, BoundOp, KernelKey
-from dllama_ops.errors import ForwardStopped
-from dllama_ops.scope import NodeScope
+from dllama_ops.scope import ForwardStopped, NodeScope
 from dllama_ops.segments import SequentialSegment
 from dllama_ops.testing import random_case
 from dllama_proto.enums import OpCode, OpQuantType

@@ -107,9 +107,9 @@ def test_every_step_of_preparing_can_be_ended() -> None:
     assert agreed is not None
     table = build_kernel_table(make_plugin_manager(), "")
     counting = _EndsAfter(10_000)
-    Node(agreed.net, agreed.node, {}, table, 1, lambda *_: None, check=counting)  # type: ignore[arg-type,return-value]
+    Node(agreed.net, agreed.node, {}, table, 1, lambda *_: None, check=counting)  # type: ignore[arg-type]
     n_pieces = 4096 * 32 // (1 << 15)
     assert counting.n_calls == 3 * 20 + n_pieces
     for n in (5, 25, 45, 61):
         with pytest.raises(Stopped):
-            Node(agreed.net, agreed.node, {}, table, 1, lambda *_: None, check=_EndsAfter(n))  # type: ignore[arg-type,return-value]
+            Node(agreed.net, agreed.node, {}, table, 1, lambda *_: None, check=_EndsAfter(n))  # type: ignore[arg-type]
